@@ -31,15 +31,15 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import GenerationConfig
 
-from .errors import SemhubError, need
+from .errors import SemhubError, need, need_one_of
 from .experiments.alike import Alike
 from .experiments.core import readable
 from .experiments.instruments import INSTRUMENTS
 from .experiments.interventions import RANGE_AS_RELEASED, Steering
-from .identity import organism_path
+from .identity import DTYPES, organism_path
 from .inputs import Prompt, gather, pad
 from .lens import lens
-from .loading import load_model
+from .loading import device_of, load_model
 from .models import LanguageModel, wrap
 from .organism.world import build_tokenizer, vocabulary
 from .similarity import adjusted_cosine
@@ -248,8 +248,8 @@ def random_model(shape: str, device: str | None, dtype: str, medium: str = "text
         config.text_config.update(sizes)
         reads = transformers.AutoProcessor.from_pretrained(folder)
     getattr(reads, "tokenizer", reads).model_max_length = CONTEXT
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    with torch.random.fork_rng(devices=[device] if "cuda" in str(device) else []), torch.device(device):
+    place = device_of(device)
+    with torch.random.fork_rng(devices=[place] if place.type == "cuda" else []), place:
         torch.manual_seed(0)
         module = kind.from_config(config, dtype=getattr(torch, dtype))
     return wrap(module, reads, model_id=f"random-{config.model_type}-{shape}")
@@ -415,6 +415,9 @@ def bench(
     and under `chapters`, by chapter and experiment, the figures of the chapter's items. Who stops it gets what is
     measured by then, with `stopped`. Raises SemhubError on unknown items, and on those that the model cannot read.
     """
+    need_one_of(dtype, DTYPES, f"dtype was {dtype!r}")
+    cores = os.cpu_count() or 1
+    need(threads <= cores, f"threads was {threads}, and there are {cores} cores here; as many, or fewer, would do.")
     # One thread by default: several wait for one another whenever something else is running, and then time nothing.
     torch.set_num_threads(threads)
     need(

@@ -142,7 +142,7 @@ def choose(root: Path, wanted: str) -> list[Notebook]:
     number = wanted.zfill(2) if wanted.isdigit() else wanted
     chosen = [c for c in known if wanted == "all" or number in (c.name, c.stem, c.stem.partition("_")[0])]
     names = ", ".join(chapter.stem for chapter in known)
-    need(chosen, f"There is no chapter '{wanted}'; give a name or number of {names}, or all.")
+    need(chosen, f"There is no chapter {wanted!r}; give a name or number of {names}, or all.")
     return chosen
 
 
@@ -188,11 +188,11 @@ def parse_settings(pairs: Sequence[str]) -> Parameters:
         for read in (json.loads, yaml.safe_load):
             with suppress(ValueError, yaml.YAMLError):
                 return read(text)
-        raise SemhubError(f"--set {name} was given '{text}', which is not a value YAML can read.")
+        raise SemhubError(f"--set {name} was given {text!r}, which is not a value YAML can read.")
 
     split = [(pair, *pair.partition("=")) for pair in pairs]
     for pair, name, equals, _ in split:
-        need(equals and name.isidentifier(), f"--set was given '{pair}'; it takes name=value, such as n_items=200.")
+        need(equals and name.isidentifier(), f"--set was given {pair!r}; it takes name=value, such as n_items=200.")
     return {name: value(name, text) for _, name, _, text in split}
 
 
@@ -242,7 +242,7 @@ def plan(
             given["model_id"] = str(path)
         if is_folder(given.get("data_dir")):
             given["data_dir"] = str(Path(given["data_dir"]).expanduser().resolve())
-        jobs += [_job(chapter, given, out.resolve(), apart) for chapter in chosen]
+        jobs += [_job(chapter, given, Path(os.path.realpath(out)), apart) for chapter in chosen]
     return list({job.output: job for job in jobs}.values())
 
 
@@ -250,7 +250,7 @@ def _job(chapter: Notebook, given: Parameters, out: Path, apart: bool) -> Job:
     parameters = {name: value for name, value in given.items() if name in chapter.parameters}
     own = variant(chapter, parameters) if apart else ""
     if parameters.get("results_dir"):
-        parameters["results_dir"] = str(Path(parameters["results_dir"], own).resolve())
+        parameters["results_dir"] = os.path.abspath(Path(parameters["results_dir"], own))
     every = chapter.parameters | parameters
     check_parameters(chapter.parameters, **every)
     model = str(every.get("model_id") or "no-model")
@@ -266,7 +266,7 @@ def variant(chapter: Notebook, parameters: Parameters) -> str:
         if name not in others and value != chapter.parameters[name]:
             text = str(value)
             if not re.fullmatch(r"[\w.-]{1,24}", text):
-                text = f"{slug(Path(text).name)[:24]}-{hashlib.sha256(text.encode()).hexdigest()[:6]}"
+                text = f"{slug(Path(text).name)[:24]}-{hashlib.sha256(text.encode(errors='replace')).hexdigest()[:6]}"
             found.append(f"{name}-{text}")
     return "--".join(found)
 

@@ -139,6 +139,7 @@ class Chapter:
             readings = tuple(dict.fromkeys((*available_readings(self.model), *experiment.readings)))
         several = items if isinstance(items, Mapping) else {series: items}
         lost = (dropped or {}) if several is items else {series: dropped}
+        need(several, f"{self.model.model_id} takes no item of any data type; one with a longer context would do.")
         found = []
         for one, some in several.items():
             options |= {"series": one, "dropped": lost.get(one), "seed": self.seed}
@@ -285,6 +286,8 @@ def _types(experiment: Experiment, names: Sequence[str]) -> dict[str, str]:
 def listing(rows: Iterable[Any] | pd.DataFrame, columns: Sequence[str] | None = None, **formats: Any) -> Any:
     """Rows as a table for the reader, without numbers before them, yes or no for truth. formats: how the cells of a
     column are written, as {"share": "{:.0%}"}."""
+    if columns and not isinstance(rows, pd.DataFrame):  # a row may end before the last of them
+        rows = [(*row, *[""] * (len(columns) - len(row))) if isinstance(row, list | tuple) else row for row in rows]
     table = rows if isinstance(rows, pd.DataFrame) else pd.DataFrame(rows, columns=columns)
     table = table.assign(**{name: table[name].map({True: "yes", False: "no"}) for name in table.select_dtypes(bool)})
     return table.style.hide(axis="index").format(formats, escape="html").format_index(escape="html", axis="columns")

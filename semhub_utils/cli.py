@@ -4,10 +4,12 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
+from errno import ENOSPC
+from math import inf
 from pathlib import Path
 
 from . import __version__
-from .errors import SemhubError, reason
+from .errors import SEEDS, SemhubError, reason
 
 DESCRIPTION = "Run the chapters of the Semantic Hub book on any model, build the book, check and measure models."
 EPILOG = """examples:
@@ -27,9 +29,21 @@ Options = argparse.Namespace
 
 
 def _positive(text: str) -> int:
-    if not text.isdigit() or int(text) < 1:
+    if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text} is not a whole number of at least 1")
     return int(text)
+
+
+def _seed(text: str) -> int:
+    if not text.isdecimal() or int(text) >= SEEDS:
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number from 0 to {SEEDS - 1}")
+    return int(text)
+
+
+def _minutes(text: str) -> float:
+    if not 0 < float(text) < inf:
+        raise argparse.ArgumentTypeError(f"{text} is not a number above 0")
+    return float(text)
 
 
 def _takes(metavar: str, text: str, **more) -> dict:
@@ -52,7 +66,7 @@ SHARED = {  # options that several commands take
     "json": _flag("print one JSON object"),
     "device": _takes("D", "cpu, cuda ... (default: the best one there is)"),
     "dtype": _takes("T", "float32 (default), bfloat16 or float16", default="float32"),
-    "seed": _takes("N", "seed of weights, draws and generated text (default 0)", type=int, default=0),
+    "seed": _takes("N", "seed of weights, draws and generated text (default 0)", type=_seed, default=0),
 }
 COMMANDS: dict[str, tuple[Callable[[Options], int], str, dict[str, dict]]] = {}
 
@@ -252,7 +266,7 @@ def calibrate(options: Options) -> int:
     kind={"choices": ("tuned", "jacobian"), "default": "tuned", "help": "which lens (default tuned)"},
 )
 def tune(options: Options) -> int:
-    from . import jacobian, tuned
+    from . import jacobian, training, tuned
     from .identity import FITTED, beside
     from .loading import load_model
     from .spokes.mixed import text_for
@@ -260,6 +274,7 @@ def tune(options: Options) -> int:
     texts, source = text_for(options.model, options.text, seed=options.seed, say=_say)
     model = load_model(options.model, revision=options.revision, device=options.device, dtype=options.dtype)
     folder, given = options.out or beside(options.model, options.revision), {"source": source, "seed": options.seed}
+    training.need_writable(folder)
     if options.kind == "tuned":
         found = tuned.tune(model, texts, folder, steps=options.steps, **given)
     else:
@@ -278,9 +293,12 @@ def tune(options: Options) -> int:
     ),
     out=_takes("DIR", "folder (default organisms/NAME or NAME-SEED)", type=Path),
     device=_takes("D", "cpu, cuda ... (default cpu)", default="cpu"),
-    minutes=_takes("M", "stop after so many minutes (default: the recipe's)", type=float),
+    minutes=_takes("M", "stop after so many minutes (default: the recipe's)", type=_minutes),
 )
 def train(options: Options) -> int:
+    from .loading import device_of
+
+    device_of(options.device)
     out = options.out or Path("organisms") / (options.name + (f"-{options.seed}" if options.seed else ""))
     given = {"seed": options.seed, "device": options.device, "minutes": options.minutes}
     alone = options.name.startswith("taught") or options.name.endswith(("sees", "hears"))  # without a curve
@@ -317,6 +335,14 @@ def controls(options: Options) -> int:
     return 0
 
 
+def _given(options: Options, error: OSError) -> str:
+    """The place that was given, where an error is about it and not about a disk that is full."""
+    places = [value for value in vars(options).values() if isinstance(value, Path)]
+    about = Path(os.path.abspath(error.filename)) if isinstance(error.filename, str) else None
+    of = (str(place) for place in places if about and about.is_relative_to(os.path.abspath(place)))
+    return "" if error.errno == ENOSPC else next(of, "")
+
+
 def _say(line: str) -> None:
     print(line, file=sys.stderr)
 
@@ -329,9 +355,13 @@ def _print_json(what: dict) -> None:
 
 def _status(outcomes: Sequence) -> int:
     """Print what failed, one sentence each; the exit status."""
+    said: dict[str, list[str]] = {}
     for outcome in outcomes:
         if outcome.error:
-            _say(outcome.error)
+            first, *more = outcome.error.split("\n")
+            said.setdefault(first, []).extend(more)
+    for first, more in said.items():  # a model that is not there ends every chapter with the same
+        _say("\n".join([first, *more]))
     return max(outcome.code for outcome in outcomes)
 
 
@@ -349,7 +379,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(argv)
     import signal
 
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends a command as the keyboard does
+    for name in ("SIGTERM", "SIGHUP"):  # end a command as the keyboard does, where nothing else was told (nohup)
+        if (known := getattr(signal, name, None)) and signal.getsignal(known) == signal.SIG_DFL:
+            signal.signal(known, signal.default_int_handler)
+    if hasattr(sys.stdout, "reconfigure"):  # what a terminal cannot write is no end of a command
+        sys.stdout.reconfigure(errors="replace")
     if not sys.stderr.isatty():  # bars are a line a minute there
         for name, value in {"MININTERVAL": "60", "MAXINTERVAL": "60", "BAR_FORMAT": BAR}.items():
             os.environ.setdefault(f"TQDM_{name}", value)
@@ -359,9 +393,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         caught, said, code = error, str(error), 2
         if isinstance(error, KeyboardInterrupt):
             said, code = "Stopped; what was done is kept, and the same command takes up from there.", 130
+    except BrokenPipeError:  # who reads has read enough
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 (what is left is written at the end)
+        return 141
     except Exception as error:
         caught, code = error, 1
-        if isinstance(error, OSError) and error.strerror:
+        if isinstance(error, OSError) and (name := _given(options, error)):
+            said, code = f"{name} cannot be written ({error.strerror}); a place that can be would do.", 2
+        elif isinstance(error, OSError) and error.strerror:
             said = f"{error.strerror}{f': {error.filename}' if error.filename else ''}; what was done is kept."
         else:
             said = f"semhub {options.command} broke with {type(error).__name__}: {reason(error)}; --debug shows where."

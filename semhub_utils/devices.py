@@ -30,12 +30,18 @@ def placement(device: Any) -> dict[str, Any]:
     elif isinstance(device, str) and device.partition(",")[0] == AUTO:
         pairs = [re.fullmatch(r"(\d+|cpu)=([\d.]+ ?[KMGT]i?B)", part.strip()) for part in device.split(",")[1:]]
         need(all(pairs), f"{said}; {HOW} would do.")
+        gone = [name for name, _ in (pair.groups() for pair in pairs) if name != "cpu" and not _is_there(int(name))]
+        need(not gone, f"{said}, and there is no accelerator number {', '.join(gone)} here; 'auto' would do.")
         room = {int(name) if name.isdigit() else name: size for name, size in (pair.groups() for pair in pairs)}
         found = {"device_map": AUTO} | ({"max_memory": room} if room else {})
     else:
         return {}
     need(find_spec("accelerate"), f"{said}, and accelerate is not here; `pip install semhub-utils[big]` would do.")
     return found
+
+
+def _is_there(number: int) -> bool:
+    return number < (torch.accelerator.device_count() if torch.accelerator.is_available() else 0)
 
 
 def _hooks(part: nn.Module) -> list:

@@ -1,10 +1,14 @@
 """The one exception of this package: a sentence for the user, never a traceback."""
 
 import re
+import zlib
 from collections.abc import Iterable
 from contextlib import contextmanager
 
 LONGEST = 300  # characters of what a library says
+SEEDS = 2**32  # how many there are: what every library takes
+DAMAGED = (OSError, EOFError, zlib.error, ValueError, LookupError, TypeError, AttributeError, RecursionError)
+"""What reading a file may raise that is cut short, garbled, or of another shape."""
 
 
 class SemhubError(Exception):

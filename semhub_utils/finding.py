@@ -295,6 +295,8 @@ class Finding:
             said = sentence.format(name=name, Name=name.title())
             about = {"row": row, "paper": paper, "precondition": why, "others": others}
             judged.append(self.run.claim(first, said, **about))
+        if not judged:  # of none of these is there anything that it could be asked of
+            return note(f"Nothing is left to ask this of: {sentence.format(name='…', Name='…')}")
         return strip(judged, sentence.format(name="…", Name="…") if len(judged) > 1 else "")
 
     def why_nothing(self) -> str:

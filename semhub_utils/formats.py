@@ -9,6 +9,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from importlib.util import find_spec
+from os.path import isdir, isfile
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -17,7 +18,7 @@ from torch import nn
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 from transformers.utils import cached_file
 
-from semhub_utils.errors import SemhubError, need, out_of_memory, reason
+from semhub_utils.errors import DAMAGED, SemhubError, need, out_of_memory, reason
 from semhub_utils.identity import FITTED, model_folder, remembered
 
 ADAPTER, BAR = "adapter_config.json", "transformers.modeling_gguf_pytorch_utils.tqdm"
@@ -59,9 +60,11 @@ class Source:
 
 def source_of(model_id: str, revision: str | None = None) -> Source:
     """Where a model is. Raises SemhubError on a GGUF file or an adapter that cannot be read."""
-    if model_id.endswith(".gguf"):
-        return _gguf(model_id, revision)
     folder = model_folder(model_id)
+    if model_id.endswith(".gguf") and not folder:
+        return _gguf(model_id, revision)
+    need(model_id.strip(), f"The model was {model_id!r}; an existing folder or hub id would do.")
+    need(not isfile(model_id), f"{model_id} is a file; the folder of a whole model would do.")
     if folder and (folder / ADAPTER).is_file():
         return _adapter(model_id, folder)
     files = sorted(folder.glob("*.gguf")) if folder and not (folder / "config.json").is_file() else []
@@ -94,10 +97,10 @@ def _adapter(model_id: str, folder: Path) -> Source:
     _need_package("peft", f"{model_id} is an adapter", "peft")
     try:
         base = str(json.loads((folder / ADAPTER).read_text("utf-8"))["base_model_name_or_path"] or "")
-    except (ValueError, KeyError, TypeError):
+    except DAMAGED:
         base = ""
     need(base, f"{model_id} is an adapter that names no base model; that model, with it merged into it, would do.")
-    base = str(folder / base) if (folder / base).is_dir() else base
+    base = str(folder / base) if isdir(folder / base) else base
     here = model_folder(base)
     return Source(str(here or base), base if here else f"{base} (the base model of {model_id})", folder)
 

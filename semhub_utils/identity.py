@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import cache, cached_property, partial
 from operator import attrgetter
+from os.path import exists, expanduser, isdir, isfile
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -340,7 +341,7 @@ def training(model: Any) -> dict:
         return {}
     of = sha256_of(model.files[0])
     for path in (model.files[0].with_name(CARD), *sorted(WEIGHTS.glob(f"*/{CARD}"))):
-        with suppress(OSError, ValueError):
+        with suppress(OSError, ValueError, RecursionError):
             told = json.loads(path.read_text("utf-8"))
             if isinstance(told, dict) and told.get("sha256") == of:
                 return told
@@ -381,20 +382,20 @@ def local(model_id: str) -> Path | None:
     one and for one of the hub."""
     model_id = model_id.removeprefix(RANDOM)
     path, (folder, _, file) = Path(model_id).expanduser(), model_id.rpartition(":")
-    if not path.exists() and file.endswith(".gguf") and is_folder(folder):
+    if not exists(path) and file.endswith(".gguf") and is_folder(folder):
         path = Path(folder).expanduser() / file
-    is_model = path.is_dir() or path.suffix == ".gguf" and path.is_file()
+    is_model = isdir(path) or path.suffix == ".gguf" and isfile(path)
     return path.resolve() if model_id and is_model else None
 
 
 def is_folder(value: Any) -> bool:
-    return isinstance(value, str) and Path(value).expanduser().is_dir()
+    return isinstance(value, str) and isdir(expanduser(value))
 
 
 def model_folder(model_id: str) -> Path | None:
     """The folder of a local or shipped model, None for one of the hub. SemhubError for an unknown shipped one."""
-    folder = organism_path(model_id) if model_id.startswith(PREFIX) else Path(model_id)
-    return folder if folder.is_dir() else None
+    folder = organism_path(model_id) if model_id.startswith(PREFIX) else model_id
+    return Path(folder) if isdir(folder) else None
 
 
 def beside(model_id: str, revision: str | None = None) -> Path:

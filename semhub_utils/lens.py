@@ -148,7 +148,7 @@ class Normed(ThroughUnembedding):
     by_layer: ClassVar[bool] = False
 
     def inputs(self, model, hidden, layers):
-        return model.normalise(hidden.flatten(0, 1)).reshape(*hidden.shape[:2], -1)
+        return model.normalise(hidden.flatten(0, 1)).unflatten(0, hidden.shape[:2])
 
 
 @dataclass(frozen=True)

@@ -136,8 +136,8 @@ def device_of(device: str | torch.device | None) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         target = torch.device(device)
-        torch.empty(0, device=target)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        torch.zeros(1, device=target).item()  # which a device without memory has not
+    except (RuntimeError, AssertionError, NotImplementedError, ImportError) as error:
         raise SemhubError(f"device was {str(device)!r}, which is not available here; 'cpu' would do.") from error
     return target
 
@@ -215,6 +215,8 @@ def _spread(model: LanguageModel) -> list[int]:
     """16 ordinary tokens spread over the vocabulary."""
     special = set(model.tokenizer.all_special_ids)
     ids = [i for i in sorted(model.tokenizer.get_vocab().values()) if i not in special and i < model.vocab_size]
+    would = "the tokenizer the model was trained with would do"
+    need(ids, f"The tokenizer of {model.model_id} has no ordinary token that the model knows; {would}.")
     return [ids[k * len(ids) // 16] for k in range(16)]
 
 
@@ -260,6 +262,9 @@ def _all_are_numbers(seen: _Seen) -> float:
     """Of the weights, and of what both ways read: a state beyond the range of half precision is none."""
     names = {name for name, part in seen.model.module.named_parameters() if part.is_floating_point()}
     weights = (part for name, part in values(seen.model.module) if name in names)
+    made = (part for _, part in seen.model.module.named_buffers() if part.is_floating_point() and not part.is_meta)
+    if any(bool((~part.isfinite() & (part != float("-inf"))).any()) for part in made):  # a mask may be -inf
+        return float("inf")
     read = [seen.together, *seen.logits, *(state for states in seen.theirs for state in states)]
     return 0.0 if all(bool(part.isfinite().all()) for part in chain(read, weights)) else float("inf")
 

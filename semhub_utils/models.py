@@ -29,7 +29,8 @@ _known: WeakKeyDictionary = WeakKeyDictionary()  # by tokenizer, each text as it
 def _context(config) -> int | None:
     """How many tokens a model takes, where its configuration states it under one of the names that are in use."""
     names = ("max_position_embeddings", "n_positions", "max_seq_len", "max_sequence_length", "n_ctx")
-    return next((n for name in names if isinstance(n := getattr(config, name, None), int)), None)
+    found = (getattr(config, name, None) for name in names)
+    return next((n for n in found if isinstance(n, int) and n > 0), None)
 
 
 class LanguageModel:
@@ -124,7 +125,7 @@ class LanguageModel:
         """What stands before a word read alone: the text of the bos or eos token, or nothing where the tokenizer begins
         with a special token by itself. In many models the state at position 0 hardly depends on its token (arXiv
         2309.17453, 2402.17762); activation addition puts the end of text before GPT-2's words (arXiv 2308.10248)."""
-        own = self.tokenizer("").input_ids
+        own = self._by_tokenizer("").input_ids
         return "" if own else self.tokenizer.bos_token or self.tokenizer.eos_token or ""
 
     def placeholder(self, medium: str) -> str:
@@ -176,10 +177,19 @@ class LanguageModel:
         known = _known.setdefault(self.tokenizer, {})
         if new := [text for text in dict.fromkeys(texts.values()) if text not in known]:
             given = {"return_offsets_mapping": True, "return_attention_mask": False, "verbose": False}
-            batch = self.tokenizer(new, **given)
+            batch = self._by_tokenizer(new, **given)
             rows = zip(new, batch["input_ids"], batch["offset_mapping"], strict=True)
             known.update((text, Encoding(list(ids), [*map(tuple, spans)], text)) for text, ids, spans in rows)
         return {number: known[text] for number, text in texts.items()}
+
+    def _by_tokenizer(self, texts: str | list[str], **given):
+        try:
+            return self.tokenizer(texts, **given)
+        except (KeyboardInterrupt, SystemExit, MemoryError):
+            raise
+        except BaseException as error:  # what breaks within the tokenizer's own library is no Exception
+            said = f"The tokenizer of {self.model_id} cannot be run ({reason(error)})"
+            raise SemhubError(f"{said}; the tokenizer the model was trained with would do.") from error
 
     def _check(self, encoding: Encoding, where: str) -> None:
         """Raises SemhubError on a prompt that this model cannot read."""

@@ -18,6 +18,8 @@ import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache, cached_property, partial
+from itertools import product
+from os.path import isdir
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +27,10 @@ import numpy as np
 import pandas as pd
 
 from . import book
-from .errors import SemhubError, need
+from .errors import DAMAGED, SemhubError, need, reason
 from .identity import PREFIX, RANDOM, atomically, digest, model_label, slug
 from .results import GRID, KEY, SCHEMA, finished, load_results
+from .rows import WEAKEST_FIRST, by_own, by_row, family
 
 PLACE, CLAIMS, TABLES = Path("book/results"), "claims.json.gz", "tables.parquet"
 EXPERIMENTS = Path(__file__).parent / "experiments"
@@ -36,6 +39,21 @@ RELATIVE, ABSOLUTE = 0.01, 0.002
 COMPARED = ("statistic", "low", "high", "p", "n", "n_units")
 SAMPLE = 2  # chapters
 CALIBRATING = ("instruments", "trials")  # modules that name experiments which they ask of planted models
+
+
+NUMBER = (int, float, type(None))
+CLAIM = {
+    str: "chapter id claim experiment series reading form unit verdict condition by",
+    NUMBER: "statistic low high p layer least n n_units n_layers",
+    list: "where passes",
+    dict: "controls units evidence",
+}
+RUN = {str: "model data", (str, type(None)): "revision", dict: "parameters versions", NUMBER: "seconds"}
+"""What pages and comparisons take for granted of a claim, and of the provenance of a run."""
+
+
+class Damaged(SemhubError):
+    """Results that are there and cannot be read."""
 
 
 @dataclass(frozen=True)
@@ -100,11 +118,29 @@ def made_by(experiment: str) -> dict[str, str]:
 
 
 def read(folder: Path) -> Held:
-    """The results in a folder: on file, or as chapters leave them. SemhubError where there are none of this schema."""
+    """The results in a folder: on file, or as chapters leave them. SemhubError where there are none of this schema, or
+    none that are whole."""
+    try:
+        held = _read(folder)
+        for what, several, shape in (("claim", held.claims, CLAIM), ("run", held.runs.values(), RUN)):
+            for of, (kinds, names) in product(several, shape.items()):
+                wrong = [name for name in names.split() if not isinstance(of.get(name, ...), kinds)]
+                if wrong:
+                    raise ValueError(f"of a {what} {', '.join(wrong)} is missing or of another kind")
+        if unknown := {claim["verdict"] for claim in held.claims} - {*WEAKEST_FIRST}:
+            raise ValueError(f"there is no verdict {unknown.pop()!r}")
+        _ = held.stale, held.label, [by_row(held.claims), by_own(held.claims), family(held.claims)]
+        return held
+    except DAMAGED as error:
+        why = f"The results in {folder} cannot be read ({reason(error)})"
+        raise Damaged(f"{why}; those that `semhub run` or `--record` wrote would do.") from error
+
+
+def _read(folder: Path) -> Held:
     path, grid = folder / CLAIMS, folder / GRID if (folder / GRID).is_file() else None
     if path.is_file():
         written = json.loads(gzip.decompress(path.read_bytes()))
-        said = f"{path} is of schema {written['schema']}, and this version reads {SCHEMA}; `semhub run ... --record`"
+        said = f"{path} is of schema {written['schema']!r}, and this version reads {SCHEMA}; `semhub run ... --record`"
         need(written["schema"] == SCHEMA, f"{said} writes it anew.")
         claims = [claim for some in written["experiments"].values() for claim in some]
         return Held(written["model"], claims, written["runs"], written["made"], grid)
@@ -124,8 +160,8 @@ def read_all(places: Iterable[Path]) -> tuple[list[Held], list[str]]:
     for folder in (folder for some in folders for folder in some):
         try:
             one = read(folder)
-        except (SemhubError, OSError, ValueError, KeyError) as error:
-            refused.append(str(error) if isinstance(error, SemhubError) else f"{folder.name} cannot be read.")
+        except SemhubError as error:
+            refused.append(str(error))
             continue
         found[one.name] = found.get(one.name, Held(one.name)) | one
     for name in [name for name in found if name.endswith(("-sees", "-hears"))]:  # rows of the model behind them
@@ -142,11 +178,13 @@ def read_all(places: Iterable[Path]) -> tuple[list[Held], list[str]]:
 
 def find(name: str, place: Path) -> Held:
     """A model by its name on file, or the results in a folder of that path."""
-    folder = next((of for of in (Path(name), place / slug(name)) if of.is_dir()), None)
+    folder = next((Path(of) for of in (name, place / slug(name)) if isdir(of)), None)
     there = ", ".join(sorted(path.parent.name for path in place.glob(f"*/{CLAIMS}"))) or "none"
     need(folder, f"There are no results of {name!r}; on file are {there}, and a folder of results would do.")
     found, refused = read_all([folder])
     need(found, " ".join(refused) or f"There are no results in {folder}; `semhub run` makes them.")
+    several = ", ".join(one.name for one in found)
+    need(len(found) == 1, f"{folder} holds results of {len(found)} models ({several}); the folder of one would do.")
     return found[0]
 
 
@@ -158,6 +196,8 @@ def record(folder: Path, place: Path, upstream: str = "") -> Path:
     target, held = place / slug(name), Held(name)
     try:
         held = read(target)
+    except Damaged:
+        raise
     except SemhubError:  # none yet, or of another schema
         (target / TABLES).unlink(missing_ok=True)
     runs = {chapter: {k: v for k, v in run.items() if k != "steps"} for chapter, run in new.runs.items()}

@@ -7,9 +7,9 @@ what is measured without a word.
 import json
 import re
 import reprlib
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from logging import ERROR, getLogger
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from logging import CRITICAL, ERROR, getLogger
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,10 @@ from huggingface_hub import try_to_load_from_cache
 from huggingface_hub.utils import are_progress_bars_disabled, enable_progress_bars
 from safetensors import safe_open
 from torch import nn
+from transformers import GenerationConfig
 from transformers.utils import logging
 
-from semhub_utils.errors import SemhubError, need, out_of_memory, reason
+from semhub_utils.errors import DAMAGED, SemhubError, need, out_of_memory, reason
 from semhub_utils.identity import FITTED, model_folder
 
 UNKNOWN = hub.RepositoryNotFoundError, hub.HFValidationError
@@ -88,6 +89,13 @@ def _seen(model_id: str, revision: str | None, part: str, build: Callable[[], An
         except Exception as error:
             fault = f"{type(error).__name__}: {reason(error)}{_value_of(folder, error)}", "that of its weights"
             return "" if out_of_memory(error) else _form("The configuration of {model} makes no model: ", fault)
+        try:
+            GenerationConfig.from_pretrained(folder)
+        except OSError:  # the library does without one
+            return ""
+        except Exception as error:
+            fault = f"generation_config.json is none ({reason(error)})", "the file as it was saved, or none,"
+            return _form("{model} cannot be read: its ", fault)
     names = {"configuration": ["config.json"], "tokenizer": ["tokenizer.json", "tokenizer_config.json"]}.get(part, ())
     faults = (fault_of_json(folder / name) for name in names if folder and (folder / name).is_file())
     fault = next(filter(None, faults), None)
@@ -104,7 +112,7 @@ def fault_of_json(path: Path) -> tuple[str, str] | None:
         if path.read_bytes().startswith(POINTER):
             return f"{path.name} {LFS[0]}", LFS[1]
         read = json.loads(path.read_text("utf-8"))
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RecursionError) as error:
         return f"{path.name} is no JSON ({reason(error)})", "the file as it was saved"
     return None if isinstance(read, dict) else (f"{path.name} holds {reprlib.repr(read)}", "names and values")
 
@@ -132,7 +140,8 @@ def fault_of_files(folder: Path) -> tuple[str, str] | None:
     if index.is_file() and "model.safetensors" not in names:
         try:
             shards = set(json.loads(index.read_text("utf-8"))["weight_map"].values())
-        except (ValueError, KeyError, TypeError, AttributeError):
+            need(shards, "none")
+        except (SemhubError, *DAMAGED):
             return f"{index.name} is no index of shards", "the index that was saved with them"
         if missing := sorted(shards - names):
             return f"of {len(shards)} files {len(missing)} are missing, {missing[0]} among them", "all of them"
@@ -166,7 +175,7 @@ def fault_of(path: Path) -> tuple[str, str] | None:
         expected = 8 + length + max(ends, default=0)
     except OSError as error:
         return f"cannot be read ({error.strerror})", "a file that can be"
-    except (ValueError, KeyError, TypeError, IndexError, AttributeError):
+    except DAMAGED:
         return "has a header that is damaged", whole
     if size < expected:
         return f"is cut short, at {size} of {expected} bytes", whole
@@ -198,11 +207,44 @@ def need_same_weights(model_id: str, module: nn.Module, info: Mapping[str, Any],
             f"{model_id} has no value for {len(missing)} weights, {missing[0]} among them{layers}, that its "
             f"configuration asks for; {would} would do."
         )
+    files = [path for path in files if path.is_file()]  # an adapter may have none
+    if wrong := next(_not_of_numbers(module, files), None):
+        said = f"{model_id} has {wrong}, which are no weights by themselves"
+        raise SemhubError(f"{said}; a configuration that tells how they are packed, or floating point, would do.")
+    if twice := next(_told_apart(files), None):
+        would = "shards that were saved together would do"
+        raise SemhubError(f"{model_id} has {twice} in two of its files, with different values; {would}.")
     if left := sorted(name for name in info["unexpected_keys"] if _is_meant(name, module, files)):
         raise SemhubError(
             f"{model_id} holds {left[0]}{_and_more(len(left))} that the model of its configuration "
             f"({type(module).__name__}) does not take; the configuration that these weights were saved with would do."
         )
+
+
+def _not_of_numbers(module: nn.Module, files: Sequence[Path]) -> Iterator[str]:
+    """Weights that are whole numbers, or of another kind, where the model takes fractions and nothing unpacks them."""
+    if getattr(module.config, "quantization_config", None):
+        return
+    takes = {name for name, part in module.named_parameters() if part.is_floating_point()}
+    for path in files:
+        with safe_open(path, "pt") as file:
+            for key in file.keys():  # noqa: SIM118 (it is no mapping)
+                if not (kind := file.get_slice(key).get_dtype()).startswith(("F", "BF")):
+                    yield from (f"{name} of type {kind}" for name in takes if f".{name}".endswith(f".{key}"))
+
+
+def _told_apart(files: Sequence[Path]) -> Iterator[str]:
+    """Weights of which two of the shards that are read hold different values."""
+    index = {path.with_name("model.safetensors.index.json") for path in files}
+    if not files or any(path.name == "model.safetensors" for path in files) or not (path := index.pop()).is_file():
+        return
+    shards, held = set(json.loads(path.read_text("utf-8"))["weight_map"].values()), {}
+    with ExitStack() as open_:
+        for shard in (open_.enter_context(safe_open(path, "pt")) for path in files if path.name in shards):
+            for key in shard.keys():  # noqa: SIM118 (it is no mapping)
+                other = held.setdefault(key, shard)
+                if other is not shard and not torch.equal(other.get_tensor(key), shard.get_tensor(key)):
+                    yield key
 
 
 def _and_more(n: int) -> str:
@@ -234,7 +276,7 @@ def hush() -> None:
     theirs."""
     downloads = not are_progress_bars_disabled()
     getLogger("accelerate").setLevel(ERROR)  # which would say that what was to be offloaded was
-    logging.set_verbosity_error()
+    logging.set_verbosity(CRITICAL)  # what is wrong is raised besides
     logging.disable_progress_bar()
     if downloads:
         enable_progress_bars()

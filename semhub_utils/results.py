@@ -19,6 +19,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from datetime import UTC, datetime
 from functools import partial
+from os.path import isdir
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from .calibration import found_of_planted, not_found
-from .errors import SemhubError, need
+from .errors import DAMAGED, SEEDS, SemhubError, half_characters, need, reason
 from .evidence import Evidence
 from .identity import (
     DTYPES,
@@ -243,7 +244,7 @@ def load_claims(
     in `load_results`."""
     claims = []
     for path in sorted(Path(results_dir).glob(f"*/{chapter or '*'}.claims.json")):
-        written = json.loads(path.read_text("utf-8"))
+        written = _claims_in(path)
         if whose := _whose(path, written, model):
             claims += [whose | claim for claim in written["claims"] if experiment in (None, claim["experiment"])]
     _need_some(claims, results_dir, experiment=experiment, chapter=chapter, model=model)
@@ -252,8 +253,17 @@ def load_claims(
 
 def finished(folder: str | Path, pattern: str = "*.claims.json") -> dict[Path, dict[str, Any]]:
     """The claims files of this schema below a folder, by path: what a page or a summary of all can be made of."""
-    read = {path: json.loads(path.read_text("utf-8")) for path in sorted(Path(folder).glob(pattern))}
+    read = {path: _claims_in(path) for path in sorted(Path(folder).glob(pattern))}
     return {path: written for path, written in read.items() if written.get("schema") == SCHEMA}
+
+
+def _claims_in(path: Path) -> dict[str, Any]:
+    try:
+        written = json.loads(path.read_text("utf-8"))
+    except DAMAGED as error:
+        raise SemhubError(f"{path} cannot be read ({reason(error)}); `semhub run` writes it anew.") from error
+    need(isinstance(written, dict), f"{path} holds no claims by name; `semhub run` writes it anew.")
+    return written
 
 
 def write_rows(folder: Path) -> Path:
@@ -265,7 +275,10 @@ def write_rows(folder: Path) -> Path:
 
     path, seen = folder / "rows.json", None
     while seen != there():
-        seen, chapters = there(), finished(folder).values()
+        seen, chapters = there(), []
+        for one in sorted(seen):
+            with suppress(SemhubError):  # one that is damaged costs no other
+                chapters += finished(folder, one.name).values()
         claims = [claim for chapter in chapters for claim in chapter["claims"]]
         of = [chapter["provenance"] for chapter in chapters]
         head = {"schema": SCHEMA, **{name: of[0][name] for name in ("model", "revision")}}
@@ -320,8 +333,11 @@ def check_parameters(known: Collection[str] = (), /, **parameters: Any) -> dict[
         "dtype": (lambda x: x in DTYPES, f"one of {', '.join(DTYPES)}"),
         "items": (lambda x: x in ITEMS, f"one of {', '.join(ITEMS)}"),
         "n_items": (lambda x: x is None or _is_whole(x, at_least=1), "a whole number from 1, or nothing,"),
-        "seed": (partial(_is_whole, at_least=0), "a whole number from 0"),
-        "data_dir": (lambda x: x is None or Path(x).is_dir(), "a folder that exists, or nothing,"),
+        "seed": (lambda x: _is_whole(x, at_least=0) and x < SEEDS, f"a whole number from 0 to {SEEDS - 1}"),
+        "data_dir": (
+            lambda x: x is None or isinstance(x, str | Path) and isdir(x),
+            "a folder that exists, or nothing,",
+        ),
     }
     for name, value in checked.items():
         if name in wanted:
@@ -409,7 +425,11 @@ def _read(path: Path) -> tuple[pd.DataFrame, dict[str, Any]] | None:
 
 
 def _check_writable(results_dir: Any) -> None:
-    need(results_dir, f"results_dir is {results_dir!r}; a folder that can be written would do.")
+    usable = isinstance(results_dir, str | Path) and str(results_dir) and not half_characters(str(results_dir))
+    need(
+        usable and "\0" not in str(results_dir),
+        f"results_dir is {results_dir!r}; a folder that can be written would do.",
+    )
     try:
         Path(results_dir).mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=results_dir):

@@ -14,6 +14,7 @@ import shutil
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 import torch
@@ -184,7 +185,7 @@ def teach(
             shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
             (folder / LOG).unlink(missing_ok=True)
     except OSError as error:
-        raise SemhubError(f"The folder {folder} cannot be written: {error.strerror}.") from error
+        raise SemhubError(f"{folder} cannot be written ({error.strerror}); another folder would do.") from error
     model, reader, stretches, told = begin(folder)
     end = math.inf if minutes is None else minutes
     found = run(stretches, folder / UNFINISHED, settings, name=name, minutes=end, progress=progress)
@@ -202,6 +203,16 @@ def teach(
     (folder / CARD).write_text(json.dumps(made, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     (folder / UNFINISHED).unlink(missing_ok=True)
     return folder
+
+
+def need_writable(folder: Path) -> None:
+    """Raises SemhubError where nothing can be written into a folder, which is made: before what takes hours."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise SemhubError(f"{folder} cannot be written ({error.strerror}); another folder would do.") from error
 
 
 def log(folder: Path, entry: dict[str, Any]) -> None:

@@ -35,7 +35,8 @@ NOT_BELOW = {"window": [2], "n_layers": 4, "layers": [2], "p": [0.00002], "contr
 NOT_BELOW |= {"values": [0.5], "low": [0.4], "high": [0.6], "null_high": [0.1], "controls": {}}
 ABOUT = {"row": 5, "paper": "So.", "by": "", "evidence": NOT_BELOW, "verdict": "holds", "experiment": "similarity"}
 ABOUT |= {"claim": "It is.", "statistic": 0.5, "least": 0.05, "unit": "nats", "where": ["middle"], "layer": 2}
-ABOUT["n_units"] = 40
+ABOUT |= {"series": "digits", "reading": "raw", "form": "", "condition": "", "low": 0.4, "high": 0.6, "p": 0.01}
+ABOUT |= {"n": 40, "n_units": 40, "n_layers": 4, "passes": [], "units": {}, "controls": {}}
 RUN = {
     "schema": SCHEMA,
     "provenance": {
@@ -48,6 +49,7 @@ RUN = {
         "versions": {"torch": "9.8.7"},
         "parameters": {"dtype": "float32", "seed": 0},
         "forwarded": {"read": 1.034, "edit": 1.2},
+        "data": "",
     },
     "claims": [
         ABOUT | {"id": "arithmetic/similarity/digits"},

@@ -138,7 +138,8 @@ def run(
     taken = readable(model, Items(items), texts_of)
     before = Counter(getattr(items, "dropped", {}) if dropped is None else dropped) + taken.dropped
     some = taken if taken.dropped else items
-    kept = Kept([]) if before.total() and len(some) < LEAST else experiment.fit(model, some)
+    too_few = not len(some) or before.total() and len(some) < LEAST
+    kept = Kept([]) if too_few else experiment.fit(model, some)
     kept = replace(kept, series=series, seed=seed)
     lost = {why: n for why, n in (before + Counter(kept.dropped)).items() if n}
     if twins is None:

@@ -274,8 +274,8 @@ def kind_items(
 
 
 def name_question(clip: Clip, manner: str) -> Input:
-    """The question, in English, what a clip is a sound of."""
-    return heard(clip, vision.in_manner(Ask("name", "", (clip.label,)), "english", manner, what=SLOT))
+    """The question, in English, what a clip is a sound of; its label may be no word of the world."""
+    return heard(clip, vision.in_manner(Ask("name", "", ()), "english", manner, what=SLOT))
 
 
 @collected

@@ -210,8 +210,8 @@ def pair_sets(sentences: Sequence[Parallel], continuation: Mapping[str, str] = C
     in real text the document, its shorter and its longer half apart (the lengths of both sides, where documents are not
     known). Cluster: the document, or the last thing the sentence speaks of; anchor and
     words: what it speaks of, or the sentence itself."""
-    found = []
-    for b, a in itertools.combinations(sentences[0].texts, 2):
+    found, whole = [], sentences if isinstance(sentences, Items) else Items(sentences)
+    for b, a in itertools.combinations(whole.some("sentences in every language")[0].texts, 2):
         alone = [s for s in sentences if not words_compared(s.texts[a]) & words_compared(s.texts[b])]
         dropped = {"a word in common": len(sentences) - len(alone)}
         series = a if b == "english" else f"{b}-{a}"

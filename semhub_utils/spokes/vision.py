@@ -22,7 +22,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 from PIL import Image, ImageDraw, ImageOps, UnidentifiedImageError
 
-from semhub_utils.errors import SemhubError, half_characters, need, need_one_of
+from semhub_utils.errors import SemhubError, half_characters, need, need_one_of, reason
 from semhub_utils.inputs import Encoding, Input, rgb
 from semhub_utils.organism import scenes as world
 from semhub_utils.organism.corpus import ABROAD, IMAGE, Ask, forms, write
@@ -240,8 +240,8 @@ def _annotations(coco: PublicSet, data_dir: str | Path, found: Items) -> tuple[P
     path = coco.find(data_dir)
     try:
         read = json.loads(read_text(path))
-    except json.JSONDecodeError as error:
-        raise SemhubError(f"{path} is not whole JSON (line {error.lineno}); that of {coco.source} would do.") from error
+    except (ValueError, RecursionError) as error:
+        raise SemhubError(f"{path} is not whole JSON ({reason(error)}); that of {coco.source} would do.") from error
     whole = isinstance(read, dict) and all(isinstance(read.get(key), list) for key in ("images", "annotations"))
     need(whole, f"{path} has no images and annotations; the file of {coco.source} would do.")
     for key in ("images", "annotations", "categories"):

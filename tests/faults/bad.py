@@ -3,6 +3,7 @@ what has to be said and the exit code. Folders are of one tiny model, so that a 
 # ruff: noqa: E501 (tables)
 # fmt: off
 
+import gzip
 import json
 import shutil
 from collections import Counter
@@ -531,7 +532,135 @@ def of_commands() -> None:
         fault("a command that is none", name, "semhub.*: error: ", lambda at, g=given: g)
 
 
+def told_apart(model: Path, index: dict) -> None:
+    """A weight that two shards hold, with another value."""
+    name, first = next(iter(index["weight_map"].items()))
+    other = next(shard for shard in index["weight_map"].values() if shard != first)
+    value = load_file(model / first)[name]
+    save_file(load_file(model / other) | {name: value + 1}, model / other, metadata={"format": "pt"})
+
+
+def tokenizer(change: Callable[[dict], object]) -> Callable[[Path], list[str]]:
+    def edit(model: Path) -> None:
+        of = json.loads((model / "tokenizer.json").read_text())
+        change(of)
+        (model / "tokenizer.json").write_text(json.dumps(of))
+
+    return checked(edit)
+
+
+def of_folders() -> None:
+    """What else a model's folder may hold, or be."""
+    for name, rope in (("no number", {"rope_theta": float("nan")}), ("a base of 0", {"rope_theta": 0.0}), ("divided by 0", {"rope_type": "linear", "factor": 0.0})):
+        fault("frequencies that are no numbers", name, "",
+              config(rope_parameters={"rope_type": "default", "rope_theta": 1e4} | rope), 1)
+    for name, text in {"null": "null", "a list": "[1]", "a token as text": '{"pad_token_id": "x"}', "very deep": "[" * 100_000}.items():
+        fault("a generation configuration that is none", name, "its generation_config.json is none", file("generation_config.json", text))
+    fault("nested beyond what is read", "the configuration", "config.json is no JSON", file("config.json", '{"a":' * 100_000))
+    for name, text in (("the index of shards", "[" * 100_000), ("an index of nothing", '{"weight_map": {}}')):
+        fault("nested beyond what is read", name, "no index of shards", sharded(lambda at, index, text=text: text))
+    for name, kind in (("8 bits", torch.int8), ("64 bits", torch.int64), ("yes and no", torch.bool), ("complex", torch.complex64)):
+        fault("weights that are no fractions", name, "no weights by themselves",
+              weights(lambda s, k=kind: s.update({"model.norm.weight": s["model.norm.weight"].to(k)})))
+    fault("shards that disagree", "a weight in two", "in two of its files, with different values", sharded(told_apart))
+    for name, vocabulary in (("no tokens", {}), ("a special one alone", {"<end>": 0})):
+        fault("a tokenizer that cannot be used", name, "has no ordinary token",
+              tokenizer(lambda of, v=vocabulary: of["model"].update(vocab=v, merges=[])))
+    fault("a tokenizer that cannot be used", "a length as text", "cannot be run", file("tokenizer_config.json", '{"model_max_length": "x"}'))
+    for name, given, said in (
+        ("its configuration", "AT/model/config.json", "is a file; the folder"), ("its weights", "AT/model/model.safetensors", "is a file; the folder"),
+        ("nothing", "", "The model was ''"), ("random weights of nothing", "random:", "The model was ''"), ("300 letters", "/" + "y" * 300, "would do"),
+    ):
+        fault("no name of a model", name, said, lambda at, given=given: ["check", given.replace("AT", str(at))])
+    for device in ("hpu", "meta", "auto,7=1GB"):
+        fault("an accelerator that is not there", device, "not available here|no accelerator number 7",
+              lambda at, d=device: ["check", str(at / "model"), "--device", d])
+
+
+def of_numbers_and_places() -> None:
+    def run(*more: str, out: str = "AT/runs") -> Callable[[Path], list[str]]:
+        return lambda at: [part.replace("AT", str(at)) for part in ("run", "arithmetic", "--out", out, *more)]
+
+    fault("a seed that cannot be", "2**64", "whole number from 0 to 4294967295", run("--set", f"seed={2**64}"))
+    for name, given in {"-1": ("tune", "x", "--seed", "-1"), "2**70": ("train", "--seed", str(2**70))}.items():
+        fault("a seed that cannot be", name, "whole number from 0 to 4294967295", lambda at, g=given: [*g])
+    for minutes in ("nan", "inf", "0", "-1", "x"):
+        fault("a time that cannot be", minutes, "--minutes", lambda at, m=minutes: ["train", "hub", "--minutes", m])
+    for name, given in {"3": "3", "a list": "[a]", "a date": "2024-01-01", "half a character": '"\\ud800"', "300 letters": "y" * 300}.items():
+        fault("no name of a data folder", name, "data_dir is", run("--set", f"data_dir={given}"))
+    for name, given in {"a zero": '"\\u0000"', "half a character": '"\\ud800"'}.items():
+        fault("no name of a results folder", name, "results_dir is", run("--set", f"results_dir={given}"))
+    fault("no name of a results folder", "a circle", "results_dir .* cannot be written",
+          lambda at: ((at / "l").symlink_to("l"), run(out="AT/l/x")(at))[1])
+    for name, given in {"of chapters": ("run", "a\nb"), "of settings": ("run", "code", "--set", "n_items=\n*x")}.items():
+        fault("two lines in a name", name, "There is no chapter|not a value YAML", lambda at, g=given: [*g])
+    for name, given in {"threads": ("--threads", "1000000"), "dtype": ("--dtype", "x"), "device": ("--device", "hpu")}.items():
+        fault("a measurement that cannot be", name, f"{name} was", lambda at, g=given: ["bench", "--quick", *g])
+
+
+def of_results() -> None:
+    """What a folder of results may hold, by the first thing that is wrong with it."""
+    shipped = Path(__file__).parents[2] / "book" / "results" / "organism-islands"
+
+    def compared(change: Callable[[Path], object], *more: str) -> Callable[[Path], list[str]]:
+        def make(at: Path) -> list[str]:
+            shutil.copytree(shipped, at / "results")
+            change(at / "results" / "claims.json.gz")
+            return ["compare", str(at / "results"), *(part.replace("AT", str(at)) for part in more)]
+
+        return make
+
+    def written(change: Callable[[dict], object]) -> Callable[[Path], list[str]]:
+        def edit(path: Path) -> None:
+            of = json.loads(gzip.decompress(path.read_bytes()))
+            change(of)
+            path.write_bytes(gzip.compress(json.dumps(of).encode()))
+
+        return compared(edit)
+
+    def claims(**values) -> Callable[[Path], list[str]]:
+        def change(of: dict) -> None:
+            for claim in (claim for some in of["experiments"].values() for claim in some):
+                claim.update(values)
+                [claim.pop(name) for name, value in values.items() if value is ...]
+
+        return written(change)
+
+    said = "The results in .* cannot be read .*; those that `semhub run` or `--record` wrote would do"
+    for name, content in {
+        "cut": lambda whole: whole[:5000], "empty": lambda whole: b"", "another sum": lambda whole: whole[:-8] + bytes(8), "not packed": lambda whole: b"{}",
+        "garbled": lambda whole: whole[:2000] + bytes(3000), "null": lambda whole: gzip.compress(b"null"), "very deep": lambda whole: gzip.compress(b"[" * 200_000),
+    }.items():
+        fault("a file of claims that cannot be read", name, said, compared(lambda path, c=content: path.write_bytes(c(path.read_bytes()))))
+    for name, values in {
+        "no verdict": {"verdict": ...}, "another verdict": {"verdict": "maybe"}, "a number as text": {"statistic": "<b>1"}, "no number": {"n_units": ...},
+        "no evidence": {"evidence": ...}, "a layer as text": {"layer": "x"}, "another id": {"id": "x"}, "empty evidence": {"evidence": {}},
+    }.items():
+        fault("claims of another form", name, said, claims(**values))
+    for name, change in {
+        "runs in a list": lambda of: of.update(runs=[1]), "empty runs": lambda of: of.update(runs={k: {} for k in of["runs"]}), "no runs": lambda of: of.pop("runs"),
+        "a number as model": lambda of: of.update(model=3), "experiments in a list": lambda of: of.update(experiments=[1]), "claims of numbers": lambda of: of.update(experiments={"x": [3]}),
+        "no programs": lambda of: of.update(made=[1]), "no schema": lambda of: of.pop("schema"),
+    }.items():
+        fault("results of another form", name, said, written(change))
+    for name, text in {"null": "null", "a list": "[]", "empty": "", "very deep": "[" * 100_000}.items():
+        fault("a chapter's claims that cannot be read", name, "a.claims.json (cannot be read|holds no)",
+              compared(lambda path, t=text: (path.unlink(), (path.parent / "a.claims.json").write_text(t))))
+    for name, text in {"no model": '{"schema": 3, "claims": []}', "no claims": '{"schema": 3, "provenance": {"chapter": "a"}}'}.items():
+        fault("a chapter's claims that cannot be read", name, said,
+              compared(lambda path, t=text: (path.unlink(), (path.parent / "a.claims.json").write_text(t))))
+    for name, where in {"a folder": "AT/results", "no folder": "AT/none/page.html", "the folder here": ""}.items():
+        fault("a page that cannot be written", name, "cannot be written", compared(lambda path: None, "--html", where))
+    fault("results of several models", "below one folder", "holds results of 2 models", compared(
+        lambda path: shutil.copytree(shipped.with_name("organism-hub"), path.parent / "more")))
+    for name in ("", "y" * 300):
+        fault("no name of results", repr(name), "There are no results of", lambda at, n=name: ["compare", n])
+
+
 for made in (
+    of_folders,
+    of_numbers_and_places,
+    of_results,
     of_weights_files,
     of_weights,
     of_configurations,

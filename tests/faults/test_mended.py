@@ -2,9 +2,11 @@
 
 import asyncio
 import copy
+import io
 import json
 import re
 import signal
+import sys
 from types import SimpleNamespace
 
 import altair as alt
@@ -16,9 +18,10 @@ import torch
 import transformers as tf
 from architectures import LISTENING, SEEING, SIZES, make_media_module, make_module, make_tokenizer
 from safetensors.torch import load_file, save_file
+from test_results import Model, finished, found
 from transformers import AutoTokenizer
 
-from semhub_utils import book, cli, finding, lens, loading, markup, refused, tuned
+from semhub_utils import book, cli, finding, identity, lens, loading, markup, models, onfile, refused, results, tuned
 from semhub_utils.chapter import LEAST, Chapter, begin, listing
 from semhub_utils.errors import SemhubError, TooLong, half_characters, in_memory, reason
 from semhub_utils.experiments import alike, core, layers, words
@@ -27,7 +30,7 @@ from semhub_utils.inputs import Input, Sound
 from semhub_utils.loading import load_model
 from semhub_utils.models import wrap
 from semhub_utils.results import Run
-from semhub_utils.spokes import languages
+from semhub_utils.spokes import audio, languages
 from semhub_utils.spokes.files import SAMPLES, below
 from semhub_utils.spokes.items import Items, LensItem, Pair
 from semhub_utils.spokes.languages import TypeTexts
@@ -128,7 +131,75 @@ def test_prompts_of_the_checks_are_those_that_chapters_make(tiny):
     assert "finite" in {check.name for check in failed}
 
 
+@pytest.mark.parametrize("name", ["a model.gguf", "a:b@c", "ü 'x' \"中\"", "{x}%s"])
+def test_a_folder_may_have_any_name(folder, name):
+    assert load_model(str(folder.rename(folder.with_name(name)))).n_layers == 3
+
+
+def test_a_name_that_no_folder_can_have_is_none():
+    for name in ("y" * 300, "\0", "\ud800", ""):
+        assert identity.model_folder(name) is None and not identity.is_folder(name) and not identity.local(name)
+
+
 # Prompts
+
+
+def test_what_breaks_within_a_tokenizer_is_said_of_it(tiny, monkeypatch):
+    """Also where it is none of Python's exceptions, as those of a library in Rust are not."""
+
+    class Panic(BaseException):
+        pass
+
+    model = wrap(copy.deepcopy(tiny("llama").module), make_tokenizer("byte"), model_id="odd")
+    for error in (Panic("no entry found"), TypeError("'>' not supported")):
+
+        def broken(self, *args, error=error, **named):
+            raise error
+
+        monkeypatch.setattr(type(model.tokenizer), "__call__", broken)
+        with pytest.raises(SemhubError, match=rf"The tokenizer of odd cannot be run \({error}\); .* would do"):
+            model.encode(["never read before"])
+        with pytest.raises(SemhubError, match="cannot be run"):
+            _ = model.anchor
+
+
+def test_a_context_of_no_token_is_not_stated(tiny):
+    for n in (0, -1):
+        assert models._context(SimpleNamespace(max_position_embeddings=n)) is None
+        assert models._context(SimpleNamespace(max_position_embeddings=n, n_ctx=7)) == 7
+
+
+def test_where_no_item_is_left_it_cannot_be_tested(own, tmp_path):
+    """Whatever they were left out for, and before."""
+    model = own("llama")
+    table, claims = core.run(alike.Alike(), model, [], series="s")
+    assert table["n"].isin([0]).all() and claims and all(claim.n == 0 for claim in claims)
+    assert lens.lens(model, torch.zeros(0, 1, model.hidden_size), layers=[1], top_k=1).top_ids.shape == (0, 1, 1)
+    with pytest.raises(SemhubError, match="no sentences in every language that can be used. Left out: 1 × too long"):
+        some = Items()
+        some.drop("too long", "here")
+        languages.pair_sets(some)
+    run, _ = finished(tmp_path, Model())
+    asked = finding.Finding(run, pd.DataFrame(), [found()])
+    assert "Nothing is left to ask this of: So …." in asked.claims("similarity", "So {name}.", of=[]).html
+    assert list(listing([("a", "b")], ["x", "y", "z"]).data.iloc[0]) == ["a", "b", ""]
+
+
+def test_a_chapter_without_any_data_type_ends_in_one_sentence(own, tmp_path):
+    asked = Chapter(Run("x", model := own("llama"), {"seed": 0}, tmp_path), model)
+    with pytest.raises(SemhubError, match="takes no item of any data type; .* would do"):
+        asked.run(alike.Alike(), {})
+
+
+def test_a_recording_of_what_the_world_has_no_word_for_is_asked_about():
+    """A dog, and rain: a folder of ESC-50 with the book's own model was a raw KeyError."""
+    dog, rain = (SimpleNamespace(label=label, input=None) for label in ("dog", "rain"))
+    made = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(audio, "heard", lambda clip, text: made.append(text))
+        for clip in (dog, rain):
+            audio.name_question(clip, "world")
+    assert made[0] == made[1] and len(made[0]) > 5
 
 
 def test_half_a_character_is_refused_in_a_prompt_and_counted_in_a_set(tiny):
@@ -311,6 +382,59 @@ def test_a_reason_is_one_sentence():
     assert reason(ValueError("First part of it. Second.\nmore")) == "First part of it"
     assert reason(ValueError("e.g. a.b.c is 3.5.")) == "e.g. a.b.c is 3.5"
     assert reason(KeyError()) == "KeyError" and len(reason(ValueError("x" * 999))) == 300
+
+
+def test_what_every_chapter_ends_with_is_said_once(capsys):
+    """A model that is nowhere ends all thirteen."""
+    job = SimpleNamespace(title="x")
+    outcomes = [book.Outcome(job, 0.0, error=f"No model.\nThe notebook as far as it got: {k}", code=2) for k in "ab"]
+    assert cli._status([*outcomes, book.Outcome(job, 0.0, error="Else.", code=1)]) == 2
+    told = ["No model.", *(f"The notebook as far as it got: {k}" for k in "ab"), "Else."]
+    assert capsys.readouterr().err.splitlines() == told
+
+
+def test_a_terminal_that_is_gone_or_knows_few_signs_is_no_fault(monkeypatch, capsys):
+    def closed(*args, **named):
+        print("\u2714 a")
+        raise BrokenPipeError(32, "Broken pipe")
+
+    monkeypatch.setattr(loading, "load_model", closed)
+    told = io.TextIOWrapper(io.BytesIO(), "ascii", errors="strict", write_through=True)
+    monkeypatch.setattr(sys, "stdout", told)  # which is put back afterwards
+    assert cli.main(["check", "x"]) == 141
+    assert told.buffer.getvalue() == b"? a\n" and capsys.readouterr().err == ""
+
+
+def test_where_a_lens_cannot_be_written_is_said_before_it_is_trained(folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(tuned, "tune", lambda *args, **named: pytest.fail("trained"))
+    (tmp_path / "lines.txt").write_text("three plus five\n" * 99)
+    lines = str(tmp_path / "lines.txt")
+    assert cli.main(["tune", str(folder), "--text", lines, "--out", lines]) == 2
+    assert capsys.readouterr().err.endswith("lines.txt cannot be written (File exists); another folder would do.\n")
+
+
+# Results
+
+
+def test_claims_that_cannot_be_read_cost_no_other_chapter(tmp_path):
+    run, claims = finished(tmp_path, Model(), "arithmetic")
+    (run.folder / "code.claims.json").write_text("{")
+    run.finish()
+    assert json.loads((run.folder / "rows.json").read_text())["chapters"] == ["arithmetic"]
+    for read in (lambda: results.load_claims(tmp_path), lambda: onfile.read(run.folder)):
+        with pytest.raises(SemhubError, match=r"code.claims.json cannot be read \(.*\); `semhub run` writes it anew"):
+            read()
+
+
+def test_results_on_file_that_are_damaged_are_not_written_over(tmp_path):
+    run, _ = finished(tmp_path / "runs", Model(), "arithmetic")
+    folder = onfile.record(run.folder, tmp_path / "file")
+    (folder / onfile.CLAIMS).write_bytes(whole := (folder / onfile.CLAIMS).read_bytes()[:400])
+    with pytest.raises(onfile.Damaged, match="cannot be read"):
+        onfile.record(run.folder, tmp_path / "file")
+    assert (folder / onfile.CLAIMS).read_bytes() == whole and (folder / onfile.TABLES).is_file()
+    held, [refused] = onfile.read_all([tmp_path / "file", tmp_path / "runs"])
+    assert [one.name for one in held] == ["organism:hub"] and "cannot be read" in refused
 
 
 # Names that lead elsewhere
