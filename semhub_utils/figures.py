@@ -80,7 +80,8 @@ def curves(
     behind = behind if strong == "true" else f"({strong}) && {behind}"
     layers, told = _lines(base, data, look, y, strong, behind)
     ends = [*own, *dict.fromkeys(greys)]
-    return _finished(altair.layer(*layers).add_params(*params), [*told, *notes], ends=ends, **words)
+    chart = altair.layer(*layers).add_params(*params).resolve_legend(shape="independent")  # no marker in that of lines
+    return _finished(chart, [*told, *notes], ends=ends, **words)
 
 
 def _controls(data: pd.DataFrame, x: str, place: Sequence[str]) -> tuple[pd.DataFrame, pd.Series]:
@@ -111,8 +112,6 @@ def _lines(base: altair.Chart, data: pd.DataFrame, look: Mapping, y: str, chosen
         layers.append(null.encode(y=altair.Y("null_high:Q", title=y), **dotted))
         told.append("Dotted: what chance reaches one time in twenty, at any layer.")
     told += ["Grey: controls."] * bool(greys)
-    # a marker's legend would be one with that of the lines, were it of the same column
-    base = base.transform_calculate(marker="datum.series")
     opacity = altair.condition(chosen, altair.value(1), altair.value(0.15))
     base = base.encode(y=altair.Y("value:Q", title=y), color=marks["color"], opacity=opacity)
     width = altair.condition(altair.FieldOneOfPredicate("series", greys), altair.value(1.2), altair.value(2.5))
@@ -438,13 +437,13 @@ def _marks(look: Mapping[str, Style], lines: bool = False) -> dict[str, object]:
     symbols = {"symbolType": "stroke", "symbolSize": 400, "symbolStrokeWidth": 2.5} if lines else {"symbolSize": 90}
     legend = altair.Legend(title=None, orient="top", columns=columns, symbolOpacity=1, **symbols)
 
-    def of(channel, values: list, column: str = "series", legend: altair.Legend | None = legend):
-        return channel(f"{column}:N", sort=names, legend=legend, scale=altair.Scale(domain=names, range=values))
+    def of(channel, values: list, legend: altair.Legend | None = legend):
+        return channel("series:N", sort=names, legend=legend, scale=altair.Scale(domain=names, range=values))
 
     return {
         "color": of(altair.Color, [style.colour for style in look.values()]),
         "strokeDash": of(altair.StrokeDash, [list(style.dash) for style in look.values()]),
-        "shape": of(altair.Shape, [style.shape for style in look.values()], *(("marker", None) if lines else ())),
+        "shape": of(altair.Shape, [style.shape for style in look.values()], None if lines else legend),
     }
 
 

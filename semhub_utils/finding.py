@@ -111,7 +111,7 @@ def caption_of(table: pd.DataFrame, switches: Sequence[str] = (), *, at: Names |
         return ""
     tiny, value, at = 1e-5 * table["value"].abs().max(), table["value"] * (-1 if lowest else 1), at or {}
     table = table.assign(value=table["value"].where(table["value"].abs() > tiny, 0.0))
-    lead = ("Lowest" if lowest else "Highest") + f" ({', '.join(chosen)})" * bool(chosen)
+    lead = ("Lowest" if lowest else "Highest") + f" for {', '.join(chosen)}" * bool(chosen)
     if "series" not in table:
         best = table[value == value.max()]
         among = f", in {len(best)} of {len(table)} cells" if len(best) > 1 else _where(best.iloc[0], at)
@@ -131,15 +131,15 @@ def caption_of(table: pd.DataFrame, switches: Sequence[str] = (), *, at: Names |
 
 
 def _where(row: pd.Series, at: Names) -> str:
-    """Where a number is, in brackets."""
+    """Where a number is, as it follows it."""
     told = []
     for column, name in at.items():
         if column == "tokens" and pd.notna(row.get(column)):
             told.append(f"after {row[column]:,.0f} tokens")
         elif pd.notna(row.get(column)):
             value = f"{row[column]:.0%}" if column == "time" else cell_text(row[column])
-            told.append(f"{name or column} {value}".strip())
-    return f" ({', '.join(told)})" * bool(told)
+            told.append(f"at {name or column} {value}")
+    return f" {', '.join(told)}" * bool(told)
 
 
 class _InScript(json.JSONEncoder):

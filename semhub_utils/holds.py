@@ -17,7 +17,7 @@ from .identity import PREFIX, slug
 from .markup import cell_text, table_box
 from .onfile import Held, short
 from .rows import NOT_RUN, by_own, by_row, family, family_in_words
-from .strips import SYMBOLS
+from .strips import SYMBOLS, in_a_word
 from .verdicts import EXPLAINED, HOLDS, INCONCLUSIVE, MIN_UNITS, NOT, UNTESTABLE, WEAKLY
 
 STATIC = Path(__file__).parent / "static"
@@ -152,9 +152,7 @@ def in_short(held: Sequence[Held]) -> str:
 
 def _in_a_word(of: Counter) -> str:
     """The answer of experiments that are counted by `counts`."""
-    yes, tested = of["yes"], of["tested"]
-    said = "Yes" if yes == tested else "Mostly" if 2 * yes > tested else "In part" if yes else "No"
-    return said if tested else "Not decided"
+    return in_a_word(of["yes"], of["tested"] - of["yes"] - of[INCONCLUSIVE], of[INCONCLUSIVE])
 
 
 def in_brief(held: Sequence[Held]) -> str:

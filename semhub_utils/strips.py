@@ -233,11 +233,15 @@ def sentences(claims: Sequence[Mapping], about: Mapping[str, str]) -> str:
 
 
 def _in_a_word(claims: Sequence[Mapping], about: Mapping[str, str]) -> str:
-    """The word of an `answer`."""
-    counted = Counter(claim["verdict"] for some in _families(claims, about).values() for claim in some)
+    """The word of an `answer`; none where the chapter asks what, and not whether."""
     if any(claim["id"].partition("/")[0] in ASK_OPENLY for claim in claims):
         return ""
-    good, bad, unsure = counted[HOLDS] + counted[WEAKLY], counted[NOT] + counted[EXPLAINED], counted[INCONCLUSIVE]
+    counted = Counter(claim["verdict"] for some in _families(claims, about).values() for claim in some)
+    return in_a_word(counted[HOLDS] + counted[WEAKLY], counted[NOT] + counted[EXPLAINED], counted[INCONCLUSIVE])
+
+
+def in_a_word(good: int, bad: int, unsure: int) -> str:
+    """The answer of so many claims, or experiments, that hold, that do not, and that do not tell."""
     if good:
         return PARTLY if bad or unsure else YES
     return NO if bad > unsure else OPEN

@@ -169,8 +169,8 @@ def test_a_caption_says_what_is_seen(run, lens):
     rows = lens.rows("first", data_type="spanish", reading="normed")
     rows = rows[rows.control.fillna("") == ""]
     best = rows.loc[rows.groupby("series", sort=False).value.idxmax()]
-    peaks = "; ".join(f"{r.series} {cell_text(r.value)} (layer {r.layer})" for r in best.itertuples())
-    assert caption == f"Highest (Spanish, normed): {peaks.replace('english', 'English')}."
+    peaks = "; ".join(f"{r.series} {cell_text(r.value)} at layer {r.layer}" for r in best.itertuples())
+    assert caption == f"Highest for Spanish, normed: {peaks.replace('english', 'English')}."
     assert shown.text.endswith(caption) and spec_of(shown)["description"] == shown.text
 
 
@@ -182,7 +182,7 @@ def test_no_chart_of_zeros(run):
     assert shown.text == "Does it? Share of all: 0 for a, b." and "vega" not in shown.html
     kinds = pd.concat([table.assign(kind=kind, value=value) for kind, value in (("flat", 0.0), ("hub", 0.2))])
     shown = Finding(run, kinds).bars((), "Does it?", y="share", control="", **WORDS)
-    assert inputs(shown) == {"kind_choice": ["hub", "flat"]} and "Highest (hub): a 0.2" in shown.text
+    assert inputs(shown) == {"kind_choice": ["hub", "flat"]} and "Highest for hub: a 0.2" in shown.text
     cells = kinds.rename(columns={"series": "row"}).assign(value=lambda t: t.value.where(t.kind == "hub", 0.001))
     told = {"x": "layer", "y": "row", "value": "share", "control": "", **WORDS}
     assert inputs(Finding(run, cells).heatmap((), "Where?", **told))["kind_choice"] == ["hub", "flat"]
@@ -191,9 +191,9 @@ def test_no_chart_of_zeros(run):
 @pytest.mark.parametrize(
     ("at", "where"),
     [
-        ({"strength": ""}, " (strength 4)"),
-        ({"tokens": ""}, " (after 4,000 tokens)"),
-        ({"strength": "pads"}, " (pads 4)"),
+        ({"strength": ""}, " at strength 4"),
+        ({"tokens": ""}, " after 4,000 tokens"),
+        ({"strength": "pads"}, " at pads 4"),
     ],
 )
 def test_captions_follow_the_axis(at, where):
@@ -203,7 +203,9 @@ def test_captions_follow_the_axis(at, where):
     many = pd.concat([table.assign(series=name, value=table.value * k) for k, name in enumerate("abcdef", 1)])
     assert caption_of(many, at=at) == f"Highest peak: f 18{where}; lowest: a 3{where}."
     assert caption_of(many).startswith("Highest: f 18; lowest: a 3")
-    assert caption_of(table.drop(columns="series"), at={"tokens": "", "strength": ""}).count("(") == 1
+    assert caption_of(table.drop(columns="series"), at={"tokens": "", "strength": ""}) == (
+        "Highest: 3 after 4,000 tokens, at strength 4."
+    )
     assert caption_of(many.drop(columns="series").assign(value=1.0)) == "Highest: 1, in 12 of 12 cells."
     tiny = table.assign(series=["a", "b"], value=[-3.65e-10, 3.0])
     assert caption_of(tiny) == "Highest: a 0; b 3."

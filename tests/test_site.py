@@ -7,6 +7,7 @@ import re
 import sys
 from copy import deepcopy
 from pathlib import Path
+from urllib.parse import unquote
 
 import altair
 import nbformat
@@ -152,6 +153,20 @@ def test_charts_keep_their_specification(built):
     assert [p["name"] for p in spec["params"]] == [p["name"] for p in wanted["params"]]
 
 
+def test_a_chart_is_a_picture_where_no_script_runs(built):
+    """On the page, and in the executed notebook, which others show without scripts: with its axis, as alt text says."""
+    page = (built / "notebooks/03_arithmetic.html").read_text("utf-8")
+    [on_page] = re.findall(r'<noscript>(<img alt=".*?" src="data:image/svg\+xml,.*?">)</noscript>', page)
+    executed = nbformat.read(built / "_sources/notebooks/03_arithmetic.ipynb", as_version=4)
+    [html_] = [
+        out.data["text/html"] for cell in executed.cells for out in cell.get("outputs", []) if "<img" in str(out)
+    ]
+    assert f">{on_page}</div>" in html_ and html.escape(chart().description) in on_page
+    drawn = unquote(on_page)
+    assert drawn.count("<svg") == 1 and ">layer</text>" in drawn
+    assert site.STILL < float(re.search(r'<svg [^>]*width="([\d.]+)"', drawn)[1]) < 1.2 * site.STILL  # and its axis
+
+
 def test_text_in_a_chart_cannot_end_its_script():
     box = offline.chart_box({"description": 'a "quoted" </script> name'})
     assert box.count("</script>") == 1
@@ -244,9 +259,9 @@ def test_the_answer_is_of_the_verdicts():
         "holds", "holds"
     )
     assert "*In part.* Of 2 that could be tested, 1 holds (" in said("holds", "does not hold")
-    assert "*No.*" in said("does not hold", "inconclusive") and "1 too uncertain to tell" in said(
-        "holds", "inconclusive"
-    )
+    assert "*No.*" in said("does not hold", "explained by")
+    assert "*Not decided.*" in said("does not hold", "inconclusive")  # as in the chapters
+    assert "1 too uncertain to tell" in said("holds", "inconclusive")
     assert "None could be tested" in said("cannot be tested here", "cannot be tested here")
     assert holds.in_short([]).strip() == "" == holds.in_brief([]).strip()
 

@@ -1,7 +1,8 @@
 """Local Sphinx extension: every page runs from the site's own files, without a network.
 
 Altair's output loads its scripts from a content delivery network. Here each chart becomes a box that holds its
-specification as JSON; charts.js draws it with the vendored Vega and draws it again when the colour mode changes.
+specification as JSON; charts.js draws it with the vendored Vega and draws it again when the colour mode changes. Where
+no script runs, its picture is shown.
 """
 
 import html
@@ -11,13 +12,10 @@ from pathlib import Path
 
 from sphinx.util import logging
 
+from semhub_utils.site import CHART, specification
+
 logger = logging.getLogger(__name__)
 
-CHART = re.compile(
-    r'<style>\s*#(?P<id>[\w-]+)\.vega-embed.*?</style>\s*<div id="(?P=id)"></div>'
-    r"\s*<script[^>]*>(?P<js>.*?)</script>",
-    re.DOTALL,
-)
 EXTERNAL = re.compile(
     r"""<(?:script|link|img|iframe|source)\b[^>]*?\b(?:src|href)\s*=\s*["']?((?:https?:)?//[^"'\s>]+)"""
 )
@@ -30,16 +28,12 @@ ICONS = re.compile(r'<script defer src="[^"]*fontawesome\.js[^"]*"></script>')
 LIVE = ("live/forward.js", "live/words.js", "live/live.js", "live/start.js")
 
 
-def specification(script: str) -> dict:
-    """The Vega-Lite specification in the script that Altair writes: the first argument of its last call."""
-    return json.JSONDecoder().raw_decode(script, script.rindex("})(") + 3)[0]
-
-
-def chart_box(spec: dict) -> str:
+def chart_box(spec: dict, still: str = "") -> str:
     label = html.escape(spec.get("description", ""), quote=True)
     data = json.dumps(spec, ensure_ascii=False, separators=(",", ":")).replace("</", "<\\/")
     script = f'<script type="application/json">{data}</script>'
-    return f'<div class="semhub-vega" role="group" aria-label="{label}">{script}</div>'
+    still = f"<noscript>{still}</noscript>" * bool(still)
+    return f'<div class="semhub-vega" role="group" aria-label="{label}">{script}{still}</div>'
 
 
 def localise(app, pagename, templatename, context, doctree):
@@ -49,7 +43,7 @@ def localise(app, pagename, templatename, context, doctree):
         spec = specification(match["js"])
         if not spec.get("description"):
             logger.warning("a chart on page %s has no alt text (its description is empty)", pagename)
-        return chart_box(spec)
+        return chart_box(spec, match["still"])
 
     # a list may hold only list items, and these are bibliography entries
     body = body.replace('role="list" class="citation-list"', 'class="citation-list"')

@@ -22,7 +22,7 @@ DISK = SITE.as_uri() + "/"
 DESK, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
 HOLDING = {
     "charts": 'class="semhub-vega"',
-    "overlays": "data:image/",
+    "overlays": "data:image/png",
     "players": "clip-player",
     "every": "",
     "strips": 'class="strip"',

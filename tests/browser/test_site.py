@@ -508,6 +508,18 @@ def test_a_chapter_is_read_in_one_sitting(browser):
     assert max(lengths.values()) <= LONGEST and max(minutes.values()) <= MINUTES, (lengths, minutes)
 
 
+def test_without_scripts_charts_are_pictures(browser):
+    context = browser.new_context(viewport=PHONE, java_script_enabled=False)
+    page = context.new_page()
+    for name in [name for name in PAGES if name.startswith("notebooks/")]:
+        page.goto(DISK + name, wait_until="load")
+        charts, pictures = page.locator(CHARTS), page.locator(f"{CHARTS} img")
+        assert 0 < pictures.count() == charts.count() and all(one.get_attribute("alt") for one in pictures.all())
+        sizes = pictures.evaluate_all("some => some.map((one) => [one.naturalWidth, one.clientWidth])")
+        assert all(own > 100 and shown <= PHONE["width"] for own, shown in sizes), name
+    context.close()
+
+
 def test_front_page_leads_into_the_book(keep):
     keep(DISK, "index.html", DESK).page.wait_for_selector("article h1")
 
