@@ -99,7 +99,7 @@ listing(english.rename_axis(columns=None).reset_index(), **dict.fromkeys(english
 
 # %% tags=["hide-input"]
 texts = languages.split_texts(min(chapter.n_items, 40), 1000, **given)
-heard = chapter.run(layers.Shares, {some.name: texts for some in texts}, readings=True, others=chapter.islands)
+heard = chapter.run(layers.Shares, {some.name: texts for some in texts}, others=chapter.islands)
 
 # %% tags=["hide-input"]
 heard.curves(
