@@ -49,6 +49,7 @@ from .identity import (
     slug,
     versions,
 )
+from .markup import with_stills
 from .results import check_parameters, data_digests
 
 PACKAGE = Path(__file__).resolve().parent
@@ -401,7 +402,7 @@ def _execute(job: Job, kernels: type[AsyncKernelManager], say: Say) -> None:
         cell.metadata["tags"] = [*cell.metadata["tags"], "remove-cell"]
     for key in ("input_path", "output_path"):  # the reader's machine is nobody's business
         notebook.metadata.get("papermill", {}).pop(key, None)
-    _write(job.output, nbformat.writes(notebook))
+    _write(job.output, nbformat.writes(with_stills(notebook)))
 
 
 def environment(workers: int) -> dict[str, str]:
@@ -409,9 +410,8 @@ def environment(workers: int) -> dict[str, str]:
     threads that wait sleep, as on a busy machine they spin 25 s over the work of one; and where this package lies."""
     threads = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // workers)), "OMP_WAIT_POLICY": "PASSIVE"}
     paths = dict.fromkeys([str(PACKAGE.parent), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))])
-    return {name: os.environ.get(name, value) for name, value in threads.items()} | {
-        "PYTHONPATH": os.pathsep.join(paths)
-    }
+    told = {name: os.environ.get(name, value) for name, value in threads.items()}
+    return told | {"PYTHONPATH": os.pathsep.join(paths)}
 
 
 def run(jobs: Sequence[Job], *, workers: int = 1, fresh: bool = False, say: Say = print) -> list[Outcome]:

@@ -3,12 +3,16 @@
 It inherits its colours or mixes them from the text's, so that it reads on white and on black.
 """
 
+import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from html import escape
+from importlib.util import find_spec
 from itertools import cycle
 from pathlib import Path
+from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 import pandas as pd
@@ -145,3 +149,39 @@ def styles(series: Iterable[str], types: Types = None) -> dict[str, Style]:
         used.discard(kind)
         chosen[name] = replace(look, dash=(1, 0)) if own == [name] else look
     return chosen
+
+
+CHART = re.compile(  # as Altair's universal template writes it
+    r'<style>\s*#(?P<id>[\w-]+)\.vega-embed.*?</style>\s*<div id="(?P=id)">(?P<still>[^<]*(?:<img[^>]*>)?)</div>'
+    r"\s*<script[^>]*>(?P<js>.*?)</script>",
+    re.DOTALL,
+)
+STILL = 640  # pixels across, of a chart that takes what room there is
+
+
+def specification(script: str) -> dict[str, Any]:
+    """The Vega-Lite specification in the script that Altair writes: the first argument of its last call."""
+    return json.JSONDecoder().raw_decode(script, script.rindex("})(") + 3)[0]
+
+
+def with_stills(notebook: Any) -> Any:
+    """An executed notebook whose charts have pictures of themselves in their boxes, which stay where no script runs, as
+    on GitHub; as it is without vl-convert."""
+    if not find_spec("vl_convert"):
+        return notebook
+    import altair
+    import vl_convert
+
+    def still(chart: re.Match) -> str:
+        spec = specification(chart["js"])
+        spec |= {"background": "white", "config": spec.get("config", {}) | {"font": "Arial, sans-serif"}}
+        if spec.get("width") == "container":
+            spec["width"] = STILL
+        picture = vl_convert.vegalite_to_svg(spec, vl_version=altair.SCHEMA_VERSION.rpartition(".")[0])
+        alt, box = escape(spec.get("description", "")), f'<div id="{chart["id"]}">'
+        return chart[0].replace(box, f'{box}<img alt="{alt}" src="data:image/svg+xml,{quote(picture)}">', 1)
+
+    for output in (one for cell in notebook.cells for one in cell.get("outputs", [])):
+        for kind in [kind for kind in output.get("data", {}) if kind.endswith("text/html")]:
+            output["data"][kind] = CHART.sub(still, "".join(output["data"][kind]))
+    return notebook

@@ -20,9 +20,7 @@ from itertools import count
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
-import altair
 import nbformat
 import pandas as pd
 import yaml
@@ -41,12 +39,6 @@ BADGE = re.compile(r"\[!\[Open in Colab\]\([^)]*\)\]\((?P<link>[^)]+)\)")
 STYLE = re.compile(r"<style>[^<]*@layer semhub [^<]*</style>")
 KEY = re.compile('<p class="(?P<of>figure|strip)-key">(?P<said>.*?)</p>')
 FIGURE = re.compile('<figure class="semhub-figure"><figcaption>')
-CHART = re.compile(  # as Altair's universal template writes it
-    r'<style>\s*#(?P<id>[\w-]+)\.vega-embed.*?</style>\s*<div id="(?P=id)">(?P<still>[^<]*(?:<img[^>]*>)?)</div>'
-    r"\s*<script[^>]*>(?P<js>.*?)</script>",
-    re.DOTALL,
-)
-STILL = 640  # pixels across, of a chart that takes what room there is
 HIDDEN = re.compile(r"<(style|script|details|svg)\b.*?</\1>|<[^>]+>|(:{3,}|`{3,})\{(dropdown|glue)\}.*?\n\2", re.DOTALL)
 TIME = re.compile(r"Time\s+to\s+read: \d+ minutes")  # as guessed in a notebook, which knows nothing of its outputs
 WORDS, SECONDS = 230, 20  # a reader's in a minute, and for a figure
@@ -134,28 +126,9 @@ def clean(notebook: dict, chapter: str = "", others: Mapping[str, Sequence[Mappi
             cell["source"] = BADGE.sub(r'<a class="colab-badge" href="\g<link>">Open in Colab</a>', cell["source"])
         for output in cell.get("outputs", []):
             for kind in [kind for kind in output.get("data", {}) if kind.endswith("text/html")]:
-                text = KEY.sub(once, FIGURE.sub(numbered, STYLE.sub("", "".join(output["data"][kind]))))
-                output["data"][kind] = with_others(CHART.sub(_with_still, text), others or {})
+                html = KEY.sub(once, FIGURE.sub(numbered, STYLE.sub("", "".join(output["data"][kind]))))
+                output["data"][kind] = with_others(html, others or {})
     return notebook
-
-
-def specification(script: str) -> dict[str, Any]:
-    """The Vega-Lite specification in the script that Altair writes: the first argument of its last call."""
-    return json.JSONDecoder().raw_decode(script, script.rindex("})(") + 3)[0]
-
-
-def _with_still(chart: re.Match) -> str:
-    """A chart with a picture of itself in its box, which stays where no script runs: GitHub, paper."""
-    import vl_convert
-
-    spec = specification(chart["js"])
-    spec |= {"background": "white", "config": spec.get("config", {}) | {"font": "Arial, sans-serif"}}
-    if spec.get("width") == "container":
-        spec["width"] = STILL
-    picture = vl_convert.vegalite_to_svg(spec, vl_version=altair.SCHEMA_VERSION.rpartition(".")[0])
-    alt = html.escape(spec.get("description", ""), quote=True)
-    still = f'<img alt="{alt}" src="data:image/svg+xml,{quote(picture)}">'
-    return chart[0].replace(f'<div id="{chart["id"]}">', f'<div id="{chart["id"]}">{still}', 1)
 
 
 def stage(executed: Iterable[Path], target: Path, *, root: Path, results: Path, beside: Sequence[Path] = ()) -> None:

@@ -11,6 +11,7 @@ from ipywidgets.embed import embed_data
 from launch import expected_badge, expected_install_cell
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
+from semhub_utils.markup import with_stills
 from semhub_utils.strips import strip
 from semhub_utils.verdicts import RULES
 
@@ -89,5 +90,5 @@ def notebook(name: str) -> nbformat.NotebookNode:
 def write_executed(folder: Path, chapters: list[str]) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     for name in chapters:
-        nbformat.write(notebook(name), folder / f"{name}.ipynb")
+        nbformat.write(with_stills(notebook(name)), folder / f"{name}.ipynb")
     return [folder / f"{name}.ipynb" for name in chapters]

@@ -15,7 +15,7 @@ import pytest
 from launch import ROOT
 from placeholder import chart, notebook, write_executed
 
-from semhub_utils import book, holds, onfile, site
+from semhub_utils import book, holds, markup, onfile, site
 from semhub_utils.errors import SemhubError
 from semhub_utils.experiments import raising
 from semhub_utils.results import SCHEMA
@@ -164,7 +164,7 @@ def test_a_chart_is_a_picture_where_no_script_runs(built):
     assert f">{on_page}</div>" in html_ and html.escape(chart().description) in on_page
     drawn = unquote(on_page)
     assert drawn.count("<svg") == 1 and ">layer</text>" in drawn
-    assert site.STILL < float(re.search(r'<svg [^>]*width="([\d.]+)"', drawn)[1]) < 1.2 * site.STILL  # and its axis
+    assert markup.STILL < float(re.search(r'<svg [^>]*width="([\d.]+)"', drawn)[1]) < 1.2 * markup.STILL  # and its axis
 
 
 def test_text_in_a_chart_cannot_end_its_script():

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from sphinx.util import logging
 
-from semhub_utils.site import CHART, specification
+from semhub_utils.markup import CHART, specification
 
 logger = logging.getLogger(__name__)
 
