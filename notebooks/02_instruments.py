@@ -52,7 +52,7 @@ from semhub_utils.tokens import word_forms
 
 chapter = begin("instruments", globals(), n_items=(100, 100))
 model, given = chapter.model, {"seed": seed, "data_dir": chapter.data}
-pairs = natural.pairs(chapter.n_items, ending="no full stop", held_out=False, **given)["spanish"]
+pairs = natural.pairs(chapter.n_items, ending="no full stop", held_out=False, needs="spanish", **given)["spanish"]
 pairs = core.readable(model, pairs, lambda pair: (pair.a, pair.b), room=8)  # for a full stop, or pads
 prompts = [pair.a for pair in pairs]
 

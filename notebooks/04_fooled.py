@@ -249,7 +249,8 @@ glue("cosine_few", few**2 / (1 + few**2), ".2f")
 # similarity of Spanish facts and English twins on each.
 
 # %% tags=["hide-input"]
-given = {"seed": seed, "data_dir": chapter.data, "ending": "no full stop", "held_out": False}
+given = {"seed": seed, "data_dir": chapter.data, "ending": "no full stop"}
+given |= {"held_out": False, "needs": "spanish"}
 twins = natural.pairs(4 * n_items, **given)["spanish"]
 blank = chapter.find(
     "random-weights",

@@ -105,7 +105,12 @@ listing(
 # :::
 
 # %% tags=["hide-input"]
-similarity = chapter.find("similarity", lambda: alike.alike_sets(model, sets, seed=seed))
+enough = [some for some in sets if len(some.pairs) >= core.LEAST]
+similarity = chapter.find("similarity", lambda: alike.alike_sets(model, enough, seed=seed))
+for few in (some for some in sets if some.ending == "continued" and some not in enough):
+    similarity += chapter.run(alike.Alike(), few.pairs, series=few.series, dropped=few.dropped)
+
+# %% tags=["hide-input"]
 longer, names = similarity.of(ending="continued"), [name for name in found[0].texts if name != "english"]
 longer.changed(lambda table: table.assign(pair=table.series)).curves(
     "similarity",
@@ -160,7 +165,8 @@ similarity.curves(
 # With shared words left in, random weights too can tell *Emma* from *Liam*. And what does a full stop add where nothing else is shared?
 
 # %% tags=["hide-input", "hide-output"] mystnb={"code_prompt_show": "Is a full stop an alignment?"}
-bare = next(s.pairs for s in sets if s.series == "spanish" and s.ending == "no full stop")
+bare = next((s.pairs for s in sets if s.series == "spanish" and s.ending == "no full stop"), [])
+bare = bare if len({pair.cluster for pair in bare}) > 1 else bare[:0]  # else all speak of one thing
 stop = chapter.run(alike.Punctuation(), bare)
 stop.curves(
     "punctuation-trap",
@@ -219,7 +225,7 @@ similarity.claims(
 
 # %% tags=["hide-input", "hide-output"] mystnb={"code_prompt_show": "Show the table", "code_prompt_hide": "Hide the table"}
 lines = {name: languages.running_text(name, max(300, n_words), **source) for name in found[0].texts}
-known_words = {name: languages.dictionary(name, chapter.data) for name in names}
+known_words = languages.dictionaries(names, chapter.data)
 read = [*lines.items(), *((name, some.read) for name, some in known_words.items())]
 notes = [f"{name}: {some.left_out}" for name, some in read if some.dropped]
 print("\n".join(notes) or "No line of text and no entry of a dictionary was left out.")

@@ -49,6 +49,7 @@ results_dir = "results"
 from semhub_utils.chapter import begin, diagram, glue, listing
 from semhub_utils.experiments import alike, core, patching, unsaid, words
 from semhub_utils.spokes import semantics
+from semhub_utils.spokes.items import Form, each_or_none
 
 chapter = begin("semantics", globals(), n_items=(200, 300))
 model, n_items = chapter.model, chapter.n_items
@@ -61,17 +62,25 @@ diagram("similarity")
 #
 # A public model reads lines of COGS {cite:p}`kim2020cogs`, the book's {term}`organisms <organism>` scenes of their world in the same form.
 
-# %% tags=["hide-input", "hide-output"] mystnb={"code_prompt_show": "Show examples", "code_prompt_hide": "Hide examples"}
+# %% tags=["hide-input"]
 known = semantics.meanings(seed=seed, data_dir=chapter.data)
-pairs = semantics.similarity_pairs(known, n_items, seed=seed)
+given = known, n_items
+pairs, swaps, ladder, prompts, forms = each_or_none(
+    lambda: semantics.similarity_pairs(*given, seed=seed),
+    lambda: semantics.swap_items(*given, seed=seed),
+    lambda: semantics.forms(known, n_items // 2, seed=seed, taught=chapter.own),
+    lambda: semantics.role_items(*given, seed=seed),
+    lambda: semantics.form_prompts(*given, seed=seed),
+)
+
+# %% tags=["hide-input", "hide-output"] mystnb={"code_prompt_show": "Show examples", "code_prompt_hide": "Hide examples"}
 pairs = core.readable(model, pairs, lambda pair: (pair.a, pair.b))
-swaps = semantics.swap_items(known, n_items, seed=seed)
 swaps = core.readable(model, swaps, lambda item: (item.sentence, *item.forms))
 listing([(pair.a, pair.b) for pair in pairs[:3]], ["sentence", "form"])
 
 # %% tags=["hide-input"]
 # Read first: forms that are changed, with what stands before the change kept; then what is whole, before its beginnings.
-ladder = semantics.forms(known, n_items // 2, seed=seed, taught=chapter.own)
+ladder = ladder or [Form("not asked", (), (), ladder)]
 parsing = chapter.climb(ladder, "put a sentence into its form", series="sentences")
 moved = core.readable(model, parsing.of, lambda m: (*m.run, *m.source, *(m.other or ())))
 given = parsing.given | {"dropped": known.dropped + moved.dropped + parsing.given["dropped"]}
@@ -80,7 +89,6 @@ similarity = chapter.run(alike.AlikeForms(), pairs, series="others", dropped=kno
 swapped = chapter.run(alike.Swapped(), swaps, series="names swapped", dropped=known.dropped + swaps.dropped)
 
 # %% tags=["hide-input"]
-forms = semantics.form_prompts(known, n_items, seed=seed)
 forms = core.readable(model, forms, lambda item: item.prompt)
 task = chapter.knows(words.task_table, forms, "go on with a form", series="forms")
 glue("task", task.share, ".0%")
@@ -212,7 +220,6 @@ swapped.claims(
 # raised where that role comes next.
 
 # %% tags=["hide-input", "hide-output"] mystnb={"code_prompt_show": "Show examples", "code_prompt_hide": "Hide examples"}
-prompts = semantics.role_items(known, n_items, seed=seed)
 placed = semantics.behind_another(prompts, known, seed=seed)
 placed = core.readable(model, placed, lambda item: item.prompt)
 fit = {item.id for item in placed}  # without another sentence before them they are shorter, and fit too

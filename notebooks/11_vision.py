@@ -49,6 +49,7 @@ from semhub_utils.chapter import begin, diagram, glue, listing, together
 from semhub_utils.experiments import alike, core, media, patching, raising, regions, words
 from semhub_utils.organism.corpus import ABROAD
 from semhub_utils.spokes import vision
+from semhub_utils.spokes.items import each_or_none
 
 chapter = begin("vision", globals(), needs="image", n_items=(90, 90))
 n_items = chapter.n_items
@@ -65,9 +66,11 @@ diagram("hub")
 
 # %% tags=["hide-input", "hide-output"] mystnb={"code_prompt_show": "Show examples", "code_prompt_hide": "Hide examples"}
 plain = vision.plain_colours(n_items, seed=seed)
-pictures = core.readable(model, vision.pictures(n_items, seed=seed, data_dir=data_dir), vision.alone).some("pictures")
-parted = vision.pictures(n_items, seed=seed, data_dir=data_dir, segments=True)
-parted = core.readable(model, parted, vision.alone).some("pictures")
+given = {"seed": seed, "data_dir": data_dir}
+pictures, parted = each_or_none(
+    lambda: core.readable(model, vision.pictures(n_items, **given), vision.alone).some("pictures"),
+    lambda: core.readable(model, vision.pictures(n_items, **given, segments=True), vision.alone).some("pictures"),
+)
 notes = vision.nouns_found_by(data_dir), pictures.left_out, parted.left_out
 glue("left_out", " ".join(filter(None, notes)) or "No picture was left out.")
 listing([(picture.caption, ", ".join(picture.words)) for picture in pictures[:4]], ["caption", "words"])
@@ -78,7 +81,9 @@ listing([(picture.caption, ", ".join(picture.words)) for picture in pictures[:4]
 
 # %% tags=["hide-input"]
 manner = "world" if chapter.own else "plain"  # the shipped models know no other sentences
-shown = [*vision.names([picture for picture in parted if len(picture.areas) == 1]).values()][:4] or parted[:3]
+shown = [*vision.names([picture for picture in parted if len(picture.areas) == 1]).values()][:4] or (
+    parted or pictures
+)[:3]
 asked = [vision.ask_items(shown, kind, "english", manner=manner) for kind in ("colour", "shape")]
 says = [core.first_words(model, [item.prompt for item in some]) for some in asked]
 told = [f"“{' '.join(said)}” of the {name}" for name, *said in zip(vision.names(shown), *says, strict=False)]
@@ -195,7 +200,7 @@ abroad.changed(lambda table: table.sort_values("language", key=lambda of: of.map
 # colour), with shuffled pixels, as white noise, and random weights. A claim holds only above every grey curve.
 
 # %% tags=["hide-input"]
-similarity = chapter.run(alike.Alike(), vision.similarity_pairs(pictures), series="captions")
+similarity = chapter.run(alike.Alike(), vision.similarity_pairs(pictures), series="captions", dropped=pictures.dropped)
 similarity.curves(
     "similarity",
     "Is its caption the nearest to a picture?",
@@ -295,7 +300,8 @@ colours.claims(
 kinds = {"things": "noun", "colours": "colour"}
 read = {name: vision.caption_items(pictures, kind, seed=seed) for name, kind in kinds.items()}
 both = regions.words_of([*read["things"], *read["colours"]])
-nouns = chapter.run(regions.RightWords("nouns", words=both), read, readings=True, name="nouns")
+given = {"readings": True, "dropped": dict.fromkeys(kinds, pictures.dropped)}
+nouns = chapter.run(regions.RightWords("nouns", words=both), read, name="nouns", **given)
 
 # %% tags=["hide-input", "hide-output"] mystnb={"code_prompt_show": "Are the caption's words likelier than another caption's?"}
 nouns.curves(
@@ -347,7 +353,10 @@ nouns.claims(
 # %% tags=["hide-input"]
 named = {name: vision.area_items(parted, kind, seed=seed) for name, kind in kinds.items()}
 both = regions.words_of([*named["things"], *named["colours"]])
-segments = chapter.run(regions.RightWords("segments", words=both), named, readings=True, name="segments")
+given = {"readings": True, "dropped": dict.fromkeys(kinds, parted.dropped)}
+segments = chapter.run(regions.RightWords("segments", words=both), named, name="segments", **given)
+
+# %% tags=["hide-input"]
 segments.curves(
     "segments",
     "Is an area's word likelier there than others?",

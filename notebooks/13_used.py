@@ -209,8 +209,9 @@ needed = chapter.run(used.Necessity(english=tuple(english), draws=draws), twins)
 needed.bars(
     "necessity",
     "How far does the right answer fall without what is shared?",
-    alt="Fall of the log-probability of the right continuation by type, with null, other subspaces, layers and texts.",
+    alt="Fall of the log-probability of the right continuation by type.",
     y="fall in nats per token",
+    control="",
 )
 
 # %% [markdown]

@@ -256,7 +256,9 @@ def meaning(claims: Sequence[Mapping[str, Any]]) -> str:
     told: dict[str, list[str]] = {}
     for claim in claims:
         verdict, by = claim["verdict"], claim.get("by") or ""
-        said = AS_WELL.get(by, f"{by} does as well.") if verdict == EXPLAINED else MEANS[verdict]
+        said = AS_WELL.get(by, f"so does its control, {by}.") if verdict == EXPLAINED else MEANS[verdict]
+        if verdict == NOT and (claim.get("high") or 0) < 0:
+            said = "it is the other way round."
         if verdict == INCONCLUSIVE and by:
             said = f"it is above {by}, but not surely."
         name = claim["id"].rpartition("/")[2]

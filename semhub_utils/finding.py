@@ -118,14 +118,14 @@ def caption_of(table: pd.DataFrame, switches: Sequence[str] = (), *, at: Names |
         return f"{lead}: {cell_text(best['value'].iloc[0])}{among}."
     peaks = table.loc[value.groupby(table["series"], sort=False).idxmax()]
     if len(peaks) > NAMED:
-        peaks = peaks.sort_values("value", ascending=False, kind="stable").iloc[[0, -1]]
-        lead = lead.replace("est", "est peak", 1) if at else lead
+        peaks = peaks.sort_values("value", ascending=lowest, kind="stable").iloc[[0] if lowest else [0, -1]]
+        lead = lead.replace("est", "est peak", 1) if at and not lowest else lead
     flat = table.groupby("series")["value"].agg(lambda values: values.nunique() == 1 < len(values))
     said = [
         f"{row['series']} {cell_text(row['value'])}" + (" throughout" if flat[row["series"]] else _where(row, at))
         for _, row in peaks.iterrows()
     ]
-    if len(peaks) < table["series"].nunique():
+    if len(peaks) < table["series"].nunique() and not lowest:
         said[1] = f"lowest: {said[1]}"
     return f"{lead}: {'; '.join(said)}."
 

@@ -72,6 +72,8 @@ def _cell(held: Held, row: Mapping[str, Any]) -> dict[str, Any]:
     like = [claim for claim in claims if claim["verdict"] == kind] or claims
     shown = max(like, key=lambda claim: claim["statistic"] / (claim["least"] or 1), default=None)
     number = f"{cell_text(shown['statistic'])} {shown['unit']}" if shown else ""
+    if len({claim["series"] for claim in claims}) > 1:
+        number += f", {shown['series']}"
     told = {"kind": kind, "said": row["verdict"], "number": number, "where": place(shown) if shown else ""}
     return told | {"types": row["types"], "stale": any(claim["experiment"] in held.stale for claim in claims)}
 
@@ -160,12 +162,13 @@ def in_brief(held: Sequence[Held]) -> str:
     one; nothing without results."""
     rows, lines = matrix(held), []
     public = [k for k, one in enumerate(held) if not one.known]
-    whose = {f"{len(public)} models that people use": public, f"the book's own *{held[0].label}*" if held else "": [0]}
+    whose = {", ".join(held[k].label for k in public): public, f"the book's own *{held[0].label}*" if held else "": [0]}
     for name, columns in whose.items():
         said = []
         for group in GROUPS if rows and columns else ():
             of = sum((counts([row for row in rows if row["group"] == group], k) for k in columns), Counter())
-            said.append(f"{group} **{_in_a_word(of)}**, {of['yes']} of {of['tested']}.")
+            found = f"**{_in_a_word(of)}**, {of['yes']} of {of['tested']} experiments"
+            said.append(f"{group} {found if of['tested'] else 'Not tested'}.")
         lines += [f"On {name}: {' '.join(said)}"] if said else []
     return "  \n".join(lines) + (" [How so?](#the-answer)\n" if lines else "\n")
 
@@ -253,8 +256,8 @@ def methods(one: Held) -> str:
     versions = ", ".join(sorted({f"{name} {number}" for run in runs for name, number in run["versions"].items()}))
     units = np.median([claim["n_units"] for claim in one.claims if claim["verdict"] != UNTESTABLE] or [0])
     return (
-        f"We ran {len(runs)} chapters of The Semantic Hub on {one.name}{f' ({files})' * bool(files)} "
-        f"in {said('dtype')} (seed {said('seed')}; items: {said('data')}; {versions}), "
+        f"We ran {len(runs)} chapter{'s' * (len(runs) > 1)} of The Semantic Hub on {one.name}"
+        f"{f' ({files})' * bool(files)} in {said('dtype')} (seed {said('seed')}; items: {said('data')}; {versions}), "
         f"{sum(run['seconds'] for run in runs) / 60:.0f} minutes in all. Intervals (95%) and p are over independent "
         f"units (median {units:.0f} per claim), corrected for the layers looked at; verdicts follow rules fixed before "
         f"the run. {family_in_words(family(one.claims))}"

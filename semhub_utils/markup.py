@@ -72,6 +72,7 @@ def table_box(kind: str, caption: str, names: Iterable[str], rows: Iterable[Sequ
 
 
 def with_band(value: float | None, low: float | None, high: float | None, null: float | None = None) -> str:
+    value, low, high = (0.0 if abs(of or 0) < 1e-4 * abs((high or 0) - (low or 0)) else of for of in (value, low, high))
     band = "" if pd.isna(low) else f" [{cell_text(low)}, {cell_text(high)}]"
     return cell_text(value) + band + ("" if pd.isna(null) else f", {cell_text(null)}")
 

@@ -270,7 +270,8 @@ def transfer(answers: pd.DataFrame) -> str:
             title = f"95% interval {of.low:.1%} to {of.high:.1%}, {of.n} answers"
             bar = f'<span class="bar" title="{title}" style="--low:{of.low:.4f};--high:{of.high:.4f}"></span>'
             rows[-1].append(f"{bar}<b>{of.value:.0%}</b>")
-    return table_box("transfer", "Share of right answers; a bar ends in its 95% interval", ("Asked in", *models), rows)
+    said = "Share of right answers, with its 95% interval over answers; chapter 11 tells of how few independent things"
+    return table_box("transfer", said, ("Asked in", *models), rows)
 
 
 def _architectures(path: Path) -> list[str]:
@@ -343,9 +344,9 @@ def sweep_cost(public: Sequence[Held], models: int = 10) -> str:
     ]
     read = f", at {min(rates):.0f} to {max(rates):.0f} tokens a second" if rates else ""
     return (
-        f"The {len(took)} chapters on file of {', '.join(one.label for one in public)} took {hours / models:.1f} hours "
-        f"a model on one core{read}: {models} such models take {hours:.0f} hours one after another, 8 at a time "
-        f"{hours / 8:.0f}. Time grows with parameters times tokens.\n"
+        f"Of {', '.join(one.label for one in public)} {len(took)} chapters are on file, each of one or more. At their "
+        f"mean times, on one core{read}, all {len(took)} take {hours / models:.1f} hours a model: {models} such models "
+        f"{hours:.0f} hours, 8 chapters at a time {hours / 8:.0f}. Time grows with parameters times tokens.\n"
     )
 
 

@@ -299,9 +299,10 @@ def test_a_verdict_is_put_into_words():
         return {"id": f"chapter/claim/{series}", "verdict": verdict, "by": by, "least": least}
 
     assert meaning([of("spanish", NOT)]) == "An effect of 0.1 would have been seen: it is not there, or smaller."
+    assert meaning([of("spanish", NOT) | {"high": -0.2}]) == "It is the other way round."
     several = meaning([of("spanish", HOLDS), of("german", HOLDS), of("code", EXPLAINED, "islands")])
     assert several.startswith("Spanish, German: nothing that it was held against does as well. Code: a model whose")
-    assert meaning([of("code", EXPLAINED, "other word")]) == "Other word does as well."
+    assert meaning([of("code", EXPLAINED, "other word")]) == "So does its control, other word."
     assert meaning([of("code", INCONCLUSIVE, "last layer")]) == "It is above last layer, but not surely."
     assert all(meaning([of("code", verdict, "islands" * (verdict == EXPLAINED))]).endswith(".") for verdict in RULES)
 

@@ -210,7 +210,7 @@ def test_the_matrix_has_a_cell_for_each_row_and_model(tmp_path):
     assert told["rows"] == json.loads(json.dumps(rows)) and "\n\n" not in html
     assert "instruments right " in told["models"][0]["said"] and "http" not in page.replace("http://www.w3.org", "")
     text = holds.as_text(held)
-    assert " 5 arithmetic: similarity" in text and "We ran 1 chapters" in text and "[0, 0]" in text
+    assert " 5 arithmetic: similarity" in text and "We ran 1 chapter of" in text and "[0, 0]" in text
     assert "1 of 1" in holds.small(held)
 
 

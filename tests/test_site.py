@@ -79,8 +79,12 @@ def test_what_a_sweep_costs_comes_from_what_runs_took():
     one = onfile.Held("a/b", runs={"code": {"seconds": 3600, "tokens": {"read": 30_000, "edit": 6_000}}})
     other = onfile.Held("a/c", runs={"code": {"seconds": 7200}, "used": {"seconds": 14_400}})
     said = site.sweep_cost([one, other])
-    assert "The 2 chapters on file of b, c took 5.5 hours a model" in said and "at 10 to 10 tokens a second" in said
-    assert "10 such models take 55 hours one after another, 8 at a time 7." in said
+    assert (
+        "At their mean times, on one core" in said
+        and "all 2 take 5.5 hours a model" in said
+        and "at 10 to 10 tokens a second" in said
+    )
+    assert "10 such models 55 hours, 8 chapters at a time 7." in said
     assert "seconds" not in site.sweep_cost([other]) and site.sweep_cost([]).startswith("No results")
 
 
@@ -267,19 +271,18 @@ def test_the_answer_is_of_the_verdicts():
 
 
 @pytest.mark.parametrize(
-    ("verdict", "word"), [("holds", "Yes"), ("does not hold", "No"), ("cannot be tested here", "Not decided")]
+    ("verdict", "said"),
+    [("holds", "**Yes**, {0} of {0} experiments."), ("does not hold", "**No**, 0 of {0} experiments.")]
+    + [("cannot be tested here", "Not tested.")],
 )
-def test_the_answer_in_a_line_is_of_the_verdicts(verdict, word):
+def test_the_answer_in_a_line_is_of_the_verdicts(verdict, said):
     claim = ABOUT | {"id": "a/b/digits", "chapter": "a", "verdict": verdict}
     of = {name: onfile.Held(name, [claim]) for name in ("organism:m", "x/a", "x/b")}
     used, own = holds.in_brief([*of.values()]).splitlines()
-    tested = word != "Not decided"
-    assert used.startswith(
-        f"On 2 models that people use: Do they meet? **{word}**, {2 * (word == 'Yes')} of {2 * tested}."
-    )
-    assert own.startswith(f"On the book's own *m*: Do they meet? **{word}**, {int(word == 'Yes')} of {int(tested)}.")
-    assert own.count("**Not decided**") == used.count("**Not decided**") == 2 + (not tested)
-    assert "models that people use" not in holds.in_brief([of["organism:m"]])
+    assert used.startswith(f"On a, b: Do they meet? {said.format(2)}")
+    assert own.startswith(f"On the book's own *m*: Do they meet? {said.format(1)}")
+    assert own.count("Not tested.") == used.count("Not tested.") == 2 + (verdict == "cannot be tested here")
+    assert "On a" not in holds.in_brief([of["organism:m"]])
 
 
 def test_a_tile_counts_what_is_read_and_what_was_found():

@@ -17,8 +17,8 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float
 
-from semhub_utils.errors import SemhubError, TooLong
-from semhub_utils.evidence import NATS, Aside, Columns, Evidence, Sample, Unit, corrected_bound, evidence, tidy
+from semhub_utils.errors import SemhubError, TooLong, reason
+from semhub_utils.evidence import COLUMNS, NATS, Aside, Columns, Evidence, Sample, Unit, corrected_bound, evidence, tidy
 from semhub_utils.experiments.numbers import (
     ByLayer,
     Exchange,
@@ -139,7 +139,12 @@ def run(
     before = Counter(getattr(items, "dropped", {}) if dropped is None else dropped) + taken.dropped
     some = taken if taken.dropped else items
     too_few = not len(some) or before.total() and len(some) < LEAST
-    kept = Kept([]) if too_few else experiment.fit(model, some)
+    try:
+        kept = Kept([]) if too_few else experiment.fit(model, some)
+    except SemhubError as error:
+        if len(some) >= LEAST:
+            raise
+        kept = Kept([], {reason(error): len(some)})
     kept = replace(kept, series=series, seed=seed)
     lost = {why: n for why, n in (before + Counter(kept.dropped)).items() if n}
     if twins is None:
@@ -173,6 +178,7 @@ def run(
 
 def joined(found: Iterable[Result]) -> Result:
     """Several results, one below the other."""
+    found = [*found] or [(pd.DataFrame(columns=COLUMNS), [])]
     tables, claims = zip(*found, strict=True)
     return pd.concat(tables, ignore_index=True), [claim for some in claims for claim in some]
 

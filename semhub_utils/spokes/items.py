@@ -10,6 +10,7 @@ and similarity has one null for the anchor and one for each of them.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, SupportsIndex
 
 import numpy as np
 
-from semhub_utils.errors import need, need_one_of
+from semhub_utils.errors import SemhubError, need, need_one_of, reason
 
 if TYPE_CHECKING:  # they would load what reads pictures and sounds, also for a chapter that has none
     from PIL.Image import Image
@@ -91,6 +92,23 @@ class Items(list):
             return ""
         many = ", ".join(f"{count} × {reason}" for reason, count in self.dropped.items())
         return f"Left out: {many}; the first: {'; '.join(self.first)}."
+
+
+def each_or_none(*makes: Callable[[], Any], least: int = 1) -> list[Any]:
+    """What each makes; where that is refused no item, with the reason among what was left out. Raises SemhubError, the
+    first, where fewer than `least` are made."""
+    found, refused = [], []
+    for make in makes:
+        try:
+            found.append(make())
+        except SemhubError as error:
+            refused.append(error)
+            found.append(Items(source="nothing"))
+            said = re.sub(r"^/.*?/(?=[^/]+ (?:has|holds|is|cannot) )", "", reason(error))  # not where a folder lies
+            found[-1].drop(said, "the data")
+    if len(makes) - len(refused) < least:
+        raise refused[0]
+    return found
 
 
 def source_of(items: Sequence) -> str:

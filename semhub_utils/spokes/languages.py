@@ -30,7 +30,7 @@ from semhub_utils.organism.world import (
 from semhub_utils.spokes.code import MBPP, programs
 from semhub_utils.spokes.facts import LANGUAGES, PHRASES, WORLD
 from semhub_utils.spokes.files import SAMPLES, PublicSet, lines, read_text
-from semhub_utils.spokes.items import Items, LeftOut, Pair, Twin, source_of
+from semhub_utils.spokes.items import Items, LeftOut, Pair, Twin, each_or_none, source_of
 from semhub_utils.spokes.translation import concepts as plain_concepts
 
 _SIDES = ("src.eng", "ref.spa", "ref.zho-CN", "ref.deu", "ref.fra")
@@ -42,7 +42,7 @@ NTREX = {
     )
     for language, side in zip((*LANGUAGES, "french"), _SIDES, strict=True)
 }
-"""By language; French is in no world of ours, and where its file is missing it is not read."""
+"""By language; French is in no world of ours."""
 
 
 @dataclass(frozen=True)
@@ -61,9 +61,10 @@ def parallel_sentences(n: int, *, seed: int, data_dir: str | Path | None = None,
     """`n` sentences (all there are, if that is fewer) in each language, drawn by `seed`: Parallel.
 
     Scenes of the shipped models' world, with who does what to whom drawn at random, or NTREX-128 of
-    `data_dir`/ntrex/NTREX-128; a line that is empty in any language is left out and counted. They are of as few
-    documents as can be, so that each has others of its own to be compared with; with `spread` of as many. Raises
-    SemhubError where files are missing or of unequal length."""
+    `data_dir`/ntrex/NTREX-128; a line that is empty in any language is left out and counted, and so is a language
+    without a file or a line. They are of as few documents as can be, so that each has others of its own to be compared
+    with; with `spread` of as many. Raises SemhubError where English or all others are missing, or files are of unequal
+    length."""
     if data_dir is None:
         return Items(_scenes(n, seed))
     sides = {language: _ntrex(language, data_dir) for language in spoken(data_dir)}
@@ -72,6 +73,8 @@ def parallel_sentences(n: int, *, seed: int, data_dir: str | Path | None = None,
         len(set(map(len, sides.values()))) == 1,
         f"NTREX's files in {data_dir} differ in length ({counts}); files of one release would do.",
     )
+    blank = [name for name, side in sides.items() if name != "english" and not any(map(str.strip, side))]
+    sides = {name: side for name, side in sides.items() if name not in blank}
     documents = _documents(data_dir, len(sides["english"]))
 
     def sentence(number: int, *row: str) -> Parallel | LeftOut:
@@ -80,7 +83,10 @@ def parallel_sentences(n: int, *, seed: int, data_dir: str | Path | None = None,
         return whole if all(texts.values()) else LeftOut("empty line", name)
 
     found = Items(source=", ".join(sorted({side.source for side in sides.values()})))
+    for name in [name for name in LANGUAGES if name not in sides] + ["french"] * ("french" in blank):
+        found.drop("language without a file or a line", name)
     found.take(map(sentence, itertools.count(1), *sides.values())).some("sentences", data_dir)
+    need(len(sides) > 1, f"{data_dir} has lines in English alone; those of one more language would do.")
     order = list(dict.fromkeys(s.document or s.id for s in found))
     place = {order[k]: at for at, k in enumerate(np.random.default_rng(seed).permutation(len(order)))}
     seen, rank = Counter(), {}
@@ -91,8 +97,9 @@ def parallel_sentences(n: int, *, seed: int, data_dir: str | Path | None = None,
 
 
 def spoken(data_dir: str | Path | None = None) -> list[str]:
-    """The languages that there is text in."""
-    return [name for name in NTREX if name in LANGUAGES or data_dir and NTREX[name].at(data_dir)]
+    """The languages that there is text in; all of the world's where English or all others are missing."""
+    found = [name for name in NTREX if data_dir and NTREX[name].at(data_dir)]
+    return found if "english" in found[:-1] else [*LANGUAGES]
 
 
 def running_text(language: str, n: int, *, seed: int, data_dir: str | Path | None = None) -> Items:
@@ -331,6 +338,12 @@ def dictionary(language: str, data_dir: str | Path | None = None) -> Dictionary:
     said = (world_dictionary(LANGUAGES[language]) if language in LANGUAGES else {}) | said
     said |= {row[language]: Entry((row["english"],), "name", row["kind"]) for row in names()}  # with their capitals
     return Dictionary(Items(said.items(), "the book's lexicon and concepts, CLDR"))
+
+
+def dictionaries(names: Iterable[str], data_dir: str | Path | None = None) -> dict[str, Dictionary]:
+    """The same of several languages: an empty one, with the reason, where it is missing."""
+    reads = ((lambda name=name: dictionary(name, data_dir).read) for name in names)
+    return dict(zip(names, map(Dictionary, each_or_none(*reads, least=0)), strict=True))
 
 
 @cache

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from semhub_utils.errors import need_one_of
+from semhub_utils.errors import need, need_one_of
 from semhub_utils.spokes import arithmetic, facts
 from semhub_utils.spokes.code import programs
 from semhub_utils.spokes.items import Items, LensItem, Pair, Twin
@@ -62,9 +62,11 @@ def pairs(
     tokenizer: Callable | None = None,
     ending: str = "continued",
     held_out: bool = True,
+    needs: str = "",
 ) -> dict[str, list[Pair]]:
     """Up to `n` texts of each type, each with its English, by type: facts of the shipped models' world, held out or
-    taught; or sentences with this ending (`languages.ended`), and sums and products in digits and words."""
+    taught; or sentences with this ending (`languages.ended`), and sums and products in digits and words. Raises
+    SemhubError where there are none of the type in `needs`."""
     if data_dir is None:
         chosen = {name: facts.prompts(name, n, seed=seed, held_out=held_out) for name in facts.TYPES}
         return {name: facts.similarity_pairs(some) for name, some in chosen.items()}
@@ -75,6 +77,7 @@ def pairs(
         if some.ending == ending and some.series in sentences[0].texts:
             found[some.series] = some.pairs
             some.pairs.dropped.update(some.dropped)
+    need(not needs or found.get(needs), f"{data_dir} has no sentences in {needs}, which are needed; NTREX's would do.")
     return found | {"digits": arithmetic.similarity_pairs(arithmetic.items(n, seed))}
 
 

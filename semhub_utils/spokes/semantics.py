@@ -229,6 +229,8 @@ def cue(m: Meaning, name: str, before: Sequence[str]) -> str:
 def behind_another(items: Items, known: Items, *, seed: int) -> Items:
     """The prompts behind another sentence each, drawn so that as many words stand before the name in as many of them as
     can be, whatever its role; the rest stay as they are."""
+    if not items:
+        return items
     rng, by_length = random.Random(f"before {seed}"), defaultdict(list)
     for m in known:
         by_length[len(m.sentence.split())].append(m.sentence)

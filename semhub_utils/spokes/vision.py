@@ -161,11 +161,12 @@ def pictures(n: int, *, seed: int = 0, data_dir: str | Path | None = None, segme
     else in instances_val2017.json. Without `data_dir`, scenes of the shipped models' world. Picture.
 
     caption: the first one; words: its nouns and colours; areas: what COCO says is where, by the last word of its name.
-    A photograph that is missing, damaged, without a caption, or of another size than its segments (one that EXIF turns)
-    is left out and counted. Raises SemhubError where a file is missing or not COCO's."""
+    A photograph that is missing, damaged, without a caption (which segments do not need), or of another size than its
+    segments (one that EXIF turns) is left out and counted. Raises SemhubError where a file is missing or not COCO's."""
     if data_dir is None:
         return scenes(n, seed=seed)
-    path, read = _annotations(CAPTIONS, data_dir, found := Items())
+    of = CAPTIONS if CAPTIONS.at(data_dir) or not segments else SEGMENTS
+    path, read = _annotations(of, data_dir, found := Items())
     found.source, folder, captions = named(path), path.parent.parent / "val2017", {}
     for annotation in read["annotations"]:
         text = str(annotation.get("caption") or "").strip()
@@ -175,7 +176,7 @@ def pictures(n: int, *, seed: int = 0, data_dir: str | Path | None = None, segme
 
     def photograph(entry: Mapping[str, Any]) -> Picture | LeftOut:
         name, key = entry.get("file_name"), entry.get("id")
-        if key not in captions:
+        if key not in captions and not segments:
             return LeftOut("no caption", f"photograph {key}")
         if (file := below(folder, name)) is None:
             return LeftOut("no such photograph", f"photograph {key}")
@@ -188,10 +189,10 @@ def pictures(n: int, *, seed: int = 0, data_dir: str | Path | None = None, segme
             return LeftOut("damaged" if file.is_file() else "no such photograph", str(error).split(";")[0])
         if len(sizes) > 1:
             return LeftOut("of another size than its segments", name)
-        return Picture(f"coco:{key}", image, captions[key], (), tuple(areas), (), f"coco:{key}")
+        return Picture(f"coco:{key}", image, captions.get(key, ""), (), tuple(areas), (), f"coco:{key}")
 
     every = [entry for entry in read["images"] if not segments or entry.get("id") in seen]
-    found.take(map(photograph, shuffled(every, seed)), n).some("photographs", folder)
+    found.take(map(photograph, shuffled(every, seed)), n).some("photographs" + " with segments" * segments, folder)
     labels = {word for picture in found for area in picture.areas for word in area.words}
     for at, picture in enumerate(sorted(found, key=attrgetter("id"))):
         colours = [w for w in words_in(picture.caption) if w in COLOURS]
@@ -200,10 +201,9 @@ def pictures(n: int, *, seed: int = 0, data_dir: str | Path | None = None, segme
 
 
 def _segments(data_dir: str | Path, found: Items) -> dict[int, tuple[tuple[int, int], list[Area]]]:
-    """By photograph its size and what is where: from the panoptic files where they are, else from the instances, whose
-    name `found` gets."""
+    """By photograph its size and what is where, of the panoptic files or the instances, whose name `found` gets."""
     path, read = _annotations(SEGMENTS, data_dir, found)
-    found.source = ", ".join(sorted((found.source, named(path))))
+    found.source = ", ".join(sorted({found.source, named(path)}))
     names = {category.get("id"): category.get("name") for category in read["categories"]}
     sides = {entry.get("id"): (entry.get("width"), entry.get("height")) for entry in read["images"]}
     sizes = {key: size for key, size in sides.items() if all(isinstance(side, int) for side in size)}
@@ -332,7 +332,7 @@ def of_kind(words: Sequence[str], kind: str) -> tuple[str, ...]:
 
 def names(pictures: Sequence[Picture]) -> dict[str, Picture]:
     """The pictures by a short name: what they show, or the beginning of the caption."""
-    return {" ".join(p.words) if p.asks else shorten(p.caption, 30, placeholder=" …"): p for p in pictures}
+    return {" ".join(p.words) if p.asks else shorten(p.caption, 30, placeholder=" …") or p.id: p for p in pictures}
 
 
 def alone(picture: Picture) -> Input:

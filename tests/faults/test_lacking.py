@@ -1,0 +1,129 @@
+"""A data folder that lacks a set, a language or enough of one: what needs it is left out, and the chapter goes on."""
+
+import json
+
+import pytest
+from architectures import make_module, make_tokenizer
+from PIL import Image
+from test_campaign import here, loaded
+
+from semhub_utils import book, chapter, cli
+from semhub_utils.errors import SemhubError
+from semhub_utils.experiments import alike, core
+from semhub_utils.spokes import languages, natural, semantics, vision
+from semhub_utils.spokes.items import Items, Pair, each_or_none
+
+SIDES = {"english": "src.eng", "spanish": "ref.spa", "chinese": "ref.zho-CN", "german": "ref.deu", "french": "ref.fra"}
+
+
+def write(path, text):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, "utf-8")
+
+
+def ntrex(folder, **texts):
+    for name, rows in texts.items():
+        write(folder / f"ntrex/NTREX-128/newstest2019-{SIDES[name]}.txt", "\n".join(rows) + "\n")
+    return folder
+
+
+def coco(folder, *kinds):
+    images = [{"id": n, "file_name": f"{n}.jpg", "width": 40, "height": 40} for n in (1, 2)]
+    part = {"category_id": 1, "segmentation": [[2, 2, 30, 2, 30, 30, 2, 30]]}
+    notes = {
+        "captions": [{"image_id": n, "caption": f"a red box {n}"} for n in (1, 2)],
+        "instances": [{"id": n, "image_id": n} | part for n in (1, 2)],
+    }
+    for kind in kinds:
+        of = {"images": images, "annotations": notes[kind], "categories": [{"id": 1, "name": "box"}]}
+        write(folder / f"coco/annotations/{kind}_val2017.json", json.dumps(of))
+    (folder / "coco/val2017").mkdir()
+    for image in images:
+        Image.new("RGB", (40, 40), "red").save(folder / "coco/val2017" / image["file_name"])
+    return folder
+
+
+def test_what_is_refused_is_no_item_and_says_why():
+    def refused():
+        raise SemhubError("/a b/c/data has no x.txt; another folder would do. Left out: 3.")
+
+    some, none = each_or_none(lambda: Items([1]), refused)
+    assert some == [1] and none == [] and none.dropped == {"data has no x.txt; another folder would do": 1}
+    assert each_or_none(refused, least=0) == [[]]
+    with pytest.raises(SemhubError, match="/a b/c/data has no x.txt"):
+        each_or_none(refused, refused)
+
+
+def test_languages_that_are_missing_or_blank_are_left_out(tmp_path):
+    folder = ntrex(tmp_path, english=["one", "two"], chinese=["一", "二"], german=[" ", ""], french=["un", "deux"])
+    found = languages.parallel_sentences(9, seed=0, data_dir=folder)
+    assert [*found[0].texts] == ["english", "chinese", "french"] and len(found) == 2
+    assert found.dropped == {"language without a file or a line": 2} and "spanish" in found.left_out
+    with pytest.raises(SemhubError, match="no sentences in spanish"):
+        natural.pairs(9, seed=0, data_dir=folder, needs="spanish")
+    ntrex(folder, chinese=["", ""], french=["", ""])
+    with pytest.raises(SemhubError, match="in English alone; those of one more language would do"):
+        languages.parallel_sentences(9, seed=0, data_dir=folder)
+
+
+def test_a_dictionary_that_is_missing_is_empty_and_says_why(tmp_path):
+    found = languages.dictionaries(["chinese", "german"], tmp_path)
+    assert not found["chinese"] and "has no cc-cedict" in found["chinese"].read.left_out and len(found["german"]) > 99
+    assert str(tmp_path) not in found["chinese"].read.left_out
+
+
+def test_too_few_to_be_compared_cannot_be_tested(own):
+    model, pairs = own("llama"), [Pair(str(k), f"a {k}", f"b {k}", "g", str(k)) for k in range(4)]
+    _, [claim, *_] = core.run(alike.Alike(), model, pairs[:2], series="s", twins=())
+    assert claim.n == 0 and any("2 pairs were given; at least 4" in why for why in claim.dropped)
+    assert core.run(alike.Alike(), model, pairs, series="s", twins=())[1][0].n == 4
+    table, claims = core.joined([])
+    assert not len(table) and claims == []
+    assert semantics.behind_another(Items(), Items(), seed=0) == []
+
+
+def test_segments_need_no_caption(tmp_path):
+    found = vision.pictures(9, data_dir=coco(tmp_path, "instances"), segments=True)
+    assert len(found) == 2 and found[0].areas and len(vision.names(found)) == 2
+    with pytest.raises(SemhubError, match="no coco/annotations/captions_val2017.json"):
+        vision.pictures(9, data_dir=tmp_path)
+
+
+WORDS = {"english": "cat", "spanish": "gato", "chinese": "猫", "german": "Katze", "french": "chat"}
+ROWS = {name: [f"{word} {k}{k + 3}." for k in range(3)] for name, word in WORDS.items()}
+COGS = "Emma saw Liam .\tsee . agent ( x _ 1 , Emma ) AND see . theme ( x _ 1 , Liam )\tin_distribution\n"
+WAYS = {
+    "few sentences, no Spanish and no dictionary": (
+        "languages",
+        lambda at: ntrex(at, **{name: rows for name, rows in ROWS.items() if name != "spanish"}),
+    ),
+    "one sentence with its form": ("semantics", lambda at: write(at / "cogs/train.tsv", COGS)),
+    "captions without segments": ("vision", lambda at: coco(at, "captions")),
+    "segments without captions": ("vision", lambda at: coco(at, "instances")),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_the_chapter_goes_on(way, tmp_path, monkeypatch, capsys):
+    name, make = WAYS[way]
+    monkeypatch.setattr(book, "_execute", here)
+    monkeypatch.setattr(chapter, "load_model", loaded)
+    make_module("llama").save_pretrained(tmp_path / "model")
+    make_tokenizer("byte").save_pretrained(tmp_path / "model")
+    make(tmp_path / "data")
+    model = "organism:hub-sees" if name == "vision" else str(tmp_path / "model")
+    given = [
+        "run",
+        name,
+        "--model",
+        model,
+        "--out",
+        str(tmp_path / "runs"),
+        "--set",
+        f"n_items={2 if name == 'vision' else 13}",
+    ]
+    assert cli.main([*given, "--set", f"data_dir={tmp_path / 'data'}"]) == 0, capsys.readouterr().err
+    [path] = (tmp_path / "runs").rglob("*claims.json")
+    claims = json.loads(path.read_text("utf-8"))["claims"]
+    lost = {why for claim in claims for why in claim["evidence"]["dropped"]}
+    assert claims and not any(str(tmp_path) in why for why in lost)
