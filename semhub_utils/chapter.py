@@ -144,7 +144,7 @@ class Chapter:
         for one, some in several.items():
             options |= {"series": one, "dropped": lost.get(one), "seed": self.seed}
             about = experiment(one) if callable(experiment) else experiment
-            compute = partial(core.run, about, self.model, some, readings=readings or None, **options)
+            compute = partial(core.ask, about, self.model, some, readings=readings or None, **options)
             found.append(self.find(f"{name or type(about).__name__} {one}", compute, {"data_type": one}))
         return replace(sum(found[1:], found[0]), types=_types(experiment, [*several]))
 

@@ -139,12 +139,7 @@ def run(
     before = Counter(getattr(items, "dropped", {}) if dropped is None else dropped) + taken.dropped
     some = taken if taken.dropped else items
     too_few = not len(some) or before.total() and len(some) < LEAST
-    try:
-        kept = Kept([]) if too_few else experiment.fit(model, some)
-    except SemhubError as error:
-        if len(some) >= LEAST:
-            raise
-        kept = Kept([], {reason(error): len(some)})
+    kept = Kept([]) if too_few else experiment.fit(model, some)
     kept = replace(kept, series=series, seed=seed)
     lost = {why: n for why, n in (before + Counter(kept.dropped)).items() if n}
     if twins is None:
@@ -174,6 +169,17 @@ def run(
             tables += _curves(experiment, model, kept, kept.found | own, beside, dropped=lost_all, **shared)
     table = pd.concat(tables, ignore_index=True).assign(**(columns or {}))
     return table.assign(**{name: np.nan for name in experiment.columns if name not in table}), claims
+
+
+def ask(experiment: Experiment, model: LanguageModel, items: Sequence, **options: Any) -> Result:
+    """`run`, where items too few to be asked about are none, with the reason among what was left out."""
+    try:
+        return run(experiment, model, items, **options)
+    except SemhubError as error:
+        if len(items) >= LEAST:
+            raise
+        before = options.get("dropped") or getattr(items, "dropped", {})
+        return run(experiment, model, [], **options | {"dropped": {**before, reason(error): len(items)}})
 
 
 def joined(found: Iterable[Result]) -> Result:

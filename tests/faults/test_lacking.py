@@ -74,7 +74,7 @@ def test_a_dictionary_that_is_missing_is_empty_and_says_why(tmp_path):
 
 def test_too_few_to_be_compared_cannot_be_tested(own):
     model, pairs = own("llama"), [Pair(str(k), f"a {k}", f"b {k}", "g", str(k)) for k in range(4)]
-    _, [claim, *_] = core.run(alike.Alike(), model, pairs[:2], series="s", twins=())
+    _, [claim, *_] = core.ask(alike.Alike(), model, pairs[:2], series="s", twins=())
     assert claim.n == 0 and any("2 pairs were given; at least 4" in why for why in claim.dropped)
     assert core.run(alike.Alike(), model, pairs, series="s", twins=())[1][0].n == 4
     table, claims = core.joined([])
