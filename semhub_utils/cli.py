@@ -267,14 +267,15 @@ def calibrate(options: Options) -> int:
 )
 def tune(options: Options) -> int:
     from . import jacobian, training, tuned
-    from .identity import FITTED, beside
+    from .identity import FITTED, beside, try_writing
     from .loading import load_model
     from .spokes.mixed import text_for
 
     texts, source = text_for(options.model, options.text, seed=options.seed, say=_say)
     model = load_model(options.model, revision=options.revision, device=options.device, dtype=options.dtype)
     folder, given = options.out or beside(options.model, options.revision), {"source": source, "seed": options.seed}
-    training.need_writable(folder)
+    with training.writing(folder):
+        try_writing(folder)
     if options.kind == "tuned":
         found = tuned.tune(model, texts, folder, steps=options.steps, **given)
     else:

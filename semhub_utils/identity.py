@@ -414,6 +414,12 @@ def sha256_of(path: Path) -> str:
     return remembered([path], "sha256", lambda: sha256(path))
 
 
+def try_writing(folder: Path) -> None:
+    """Make a folder, and in it a file that is gone at once. Raises OSError where that cannot be."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tempfile.TemporaryFile(dir=folder).close()
+
+
 def atomically(path: Path, write: Callable[[Path], Any]) -> Path:
     """Let `write` fill another file in the same folder, then put it in place: what is at `path` is whole. The folder is
     made where it is missing. Returns the path."""

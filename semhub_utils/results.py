@@ -13,7 +13,6 @@ import difflib
 import json
 import shutil
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import nullcontext, suppress
@@ -42,6 +41,7 @@ from .identity import (
     placeless,
     sha256_of,
     slug,
+    try_writing,
     versions,
 )
 from .progress import note
@@ -425,15 +425,11 @@ def _read(path: Path) -> tuple[pd.DataFrame, dict[str, Any]] | None:
 
 
 def _check_writable(results_dir: Any) -> None:
-    usable = isinstance(results_dir, str | Path) and str(results_dir) and not half_characters(str(results_dir))
-    need(
-        usable and "\0" not in str(results_dir),
-        f"results_dir is {results_dir!r}; a folder that can be written would do.",
-    )
+    text = str(results_dir)
+    usable = isinstance(results_dir, str | Path) and text and "\0" not in text and not half_characters(text)
+    need(usable, f"results_dir is {results_dir!r}; a folder that can be written would do.")
     try:
-        Path(results_dir).mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=results_dir):
-            pass
+        try_writing(Path(results_dir))
     except OSError as error:
         raise SemhubError(_cannot_write(results_dir, error)) from error
 

@@ -12,9 +12,9 @@ import platform
 import random
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryFile
 from typing import Any
 
 import torch
@@ -158,6 +158,15 @@ def _take_up(stretch: Stretch, optimizer: torch.optim.Optimizer, kept: dict[str,
 # ---- the folder of a model in training: its file, its log, perhaps checkpoints; when it is finished, its card ----
 
 
+@contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Raises SemhubError where what is written into a folder within cannot be."""
+    try:
+        yield
+    except OSError as error:
+        raise SemhubError(f"{folder} cannot be written ({error.strerror}); another folder would do.") from error
+
+
 def teach(
     out_dir: str | Path,
     settings: dict[str, Any],
@@ -175,7 +184,7 @@ def teach(
     another training.
     """
     folder = Path(out_dir)
-    try:
+    with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         if (folder / CARD).exists():
             if _differing(settings, json.loads((folder / CARD).read_text("utf-8"))):
@@ -184,8 +193,6 @@ def teach(
         if not (folder / UNFINISHED).exists():  # of a training that was not even saved
             shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
             (folder / LOG).unlink(missing_ok=True)
-    except OSError as error:
-        raise SemhubError(f"{folder} cannot be written ({error.strerror}); another folder would do.") from error
     model, reader, stretches, told = begin(folder)
     end = math.inf if minutes is None else minutes
     found = run(stretches, folder / UNFINISHED, settings, name=name, minutes=end, progress=progress)
@@ -203,16 +210,6 @@ def teach(
     (folder / CARD).write_text(json.dumps(made, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     (folder / UNFINISHED).unlink(missing_ok=True)
     return folder
-
-
-def need_writable(folder: Path) -> None:
-    """Raises SemhubError where nothing can be written into a folder, which is made: before what takes hours."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise SemhubError(f"{folder} cannot be written ({error.strerror}); another folder would do.") from error
 
 
 def log(folder: Path, entry: dict[str, Any]) -> None:
