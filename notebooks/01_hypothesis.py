@@ -159,7 +159,7 @@ similarity.curves(
 # %% tags=["hide-input"]
 similarity.claims(
     "similarity",
-    "In the middle layers, more than before and after, the nearest to {name} prompts of all of their form is their twin.",
+    "In the middle layers, more than before and after, of all prompts of its form the nearest to one in {name} is its twin.",
 )
 
 # %% [markdown]

@@ -355,7 +355,7 @@ patches.claims(
 # %% tags=["hide-input"]
 patches.claims(
     "patch-answer",
-    "At some middle layer, the digits' run then writes that answer, as a digit.",
+    "At some middle layer, with a state from number words, the digits' run writes their answer, as a digit.",
     needs=can_add.needs,
 )
 
@@ -370,7 +370,7 @@ patches.claims(
 chapter.finish(
     {
         "lens-meaning": "the middle layers hold the right number word",
-        "lens-lead": "the number word is ahead of the digit there",
+        "lens-lead": "in the middle layers the number word is ahead of the digit",
         "similarity": "in the middle layers a calculation is nearest to its word form",
         "patch-answer": "with the state of a worded sum, the digits' run writes that sum's answer",
         "steering": "a vector of number words changes the digits that are written",

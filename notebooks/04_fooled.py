@@ -127,8 +127,8 @@ curves.curves(
 # - Never: there is a null
 # - Often, for some fakes
 # +++
-# Of the fakes whose pairs share something by group, at the least {glue}`careless_group`; of few concepts counted as many items, {glue}`careless_few`.
-# The level promises one in a hundred.
+# Of each fake whose pairs share something by group, the careless reader calls at least {glue}`careless_group` of the worlds a hub; of
+# few concepts counted as many items, {glue}`careless_few`. The level promises one in a hundred.
 # :::
 
 # %% tags=["hide-input"]
@@ -155,9 +155,8 @@ glue("careful_most", shares.iloc[:, 2].max(), ".0%")
 glue("truth_least", shares.iloc[:, 3].min(), ".0%")
 
 # %% [markdown]
-# The least fooling fake has a raw cosine of {glue}`raw_least`. The one that fools the careful reader most does so in {glue}`careful_most`
-# of its worlds; the true hub that is missed most is found in {glue}`truth_least`.
-#
+# Even the least convincing fake has a raw cosine of {glue}`raw_least`. No fake fools the careful reader in more than {glue}`careful_most`
+# of its worlds, and under each artefact that reader finds the true hub in at least {glue}`truth_least`.
 #
 # :::{dropdown} What the first claim asks, and the same in whole models
 # The first claim asks, world by world, about the *least* of the seven fakes beside a true hub half as long as the noise.
@@ -347,7 +346,7 @@ doses.heatmap(
 # ## Five readings, one question
 #
 # The claim that the right English word is above wrong ones goes through all five {term}`readings <reading>`: on islands of {glue}`n_islands` seeds and the hub with its words exchanged, where it must
-# not hold, and on three hubs. Asked before the run: where nothing is shared, no reading finds it in more than {glue}`most_alarms`.
+# not hold, and on three hubs. Set before the run: where nothing is shared, no reading may find it in more than {glue}`most_alarms`.
 #
 # :::{predict} Which reading will find a hub where there is none?
 # - *raw*, the released one

@@ -319,7 +319,7 @@ changed.changed(lambda _: told).bars(
     (),
     "What does each change do to the hub?",
     alt="One bar per small training with one thing changed: share of held-out facts answered, or of twins retrieved.",
-    y="share, mean over seeds",
+    y="share",
     types=dict.fromkeys(told.series, "spanish"),
 )
 
@@ -345,7 +345,7 @@ chapter.finish(
     {
         "order": "items meet before they are answered",
         "live/answered": "a small model raised with bridging text answers more held-out facts than its twin without",
-        "live/alike": "what it holds of them is more alike across languages",
+        "live/alike": "its states are more alike across languages than that twin's",
     }
 )
 

@@ -202,7 +202,7 @@ from_one = longer.of("similarity", reading="as released", layer=range(1, model.n
 # %% tags=["hide-input"]
 similarity.claims(
     "similarity",
-    "In the middle layers, more than before and after, the nearest to {Name} sentences is the English of one meaning.",
+    "In the middle layers, more than before and after, the nearest to {name} sentences is the English of one meaning.",
     row=1,
     paper="Sentences of one meaning are more alike than others in the middle layers (there English and Chinese).",
     of=names,
@@ -238,7 +238,7 @@ left_out(items)
 # language: is the next word likelier, at the output, than others of its class?
 
 # %% tags=["hide-input"]
-reads = chapter.knows(words.choice_table, items, "tell the next {Name} word from others of its class", chance=0.5)
+reads = chapter.knows(words.choice_table, items, "tell the next {name} word from others of its class", chance=0.5)
 beaten = reads.table.groupby("data_type", sort=False).value.agg(beats="mean", items="size")
 listing(beaten.rename_axis("language").reset_index(), beats="{:.0%}")
 
@@ -318,7 +318,7 @@ lens.curves(
 # %% tags=["hide-input"]
 lens.claims(
     "lens-meaning",
-    "At some middle layer the English of the next {Name} word is above wrong English words.",
+    "At some middle layer the English of the next {name} word is above wrong English words.",
     row=2,
     paper="The middle layers hold the English translation (there of Chinese words).",
     needs=reads,
@@ -327,7 +327,7 @@ lens.claims(
 # %% tags=["hide-input"]
 lens.claims(
     "lens-lead",
-    "At some middle layer the English of the next {Name} word is above that word too.",
+    "At some middle layer the English of the next {name} word is above that word too.",
     row=2,
     paper="In the middle layers the English translation is likelier than the word itself.",
     needs=reads,
@@ -336,7 +336,7 @@ lens.claims(
 # %% tags=["hide-input"]
 lens.claims(
     "lens-end",
-    "At the last layer the {Name} word is above its English.",
+    "At the last layer the {name} word is above its English.",
     row=2,
     paper="The word itself wins near the output.",
     needs=reads,
@@ -388,7 +388,7 @@ answers = chapter.knows(
     words.task_table, english, "answer the English questions whose states are written", series="english"
 )["english"]
 own = {} if chapter.own else {name: continued(some) for name, some in asked.items()}
-speaks = chapter.knows(words.task_table, own, "answer such questions in {Name}") if own else {}
+speaks = chapter.knows(words.task_table, own, "answer such questions in {name}") if own else {}
 able = {name: answers or speaks.get(name) for name in names}
 
 # %% tags=["hide-input"]
@@ -409,14 +409,14 @@ patches.curves(
 # %% tags=["hide-input"]
 patches.claims(
     "patch",
-    "At some middle layer, a state from an English question pushes the {Name} run to its own answer, by more than at the end.",
+    "At some middle layer, a state from an English question pushes the {name} run to its own answer, by more than at the end.",
     needs=able,
 )
 
 # %% tags=["hide-input"]
 patches.claims(
     "patch-answer",
-    "At some middle layer, a state from an English question makes the {Name} run say that answer in {Name}.",
+    "At some middle layer, with a state from an English question, the {name} run says its answer in {name}.",
     needs=able,
 )
 
@@ -432,8 +432,9 @@ chapter.finish(
     {
         "similarity": "in the middle layers a sentence is nearest to the English of equal meaning",
         "lens-meaning": "the middle layers hold the English of the next word",
-        "lens-lead": "English is ahead of the own word there",
-        "patch": "the state of an English question pushes the answer in another language",
+        "lens-lead": "in the middle layers English is ahead of the word itself",
+        "patch": "the state of an English question pushes a run in another language to its answer",
+        "patch-answer": "such a run then says that answer in its own language",
     }
 )
 

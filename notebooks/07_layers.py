@@ -151,7 +151,7 @@ heard.curves(
 # %% tags=["hide-input"]
 heard.claims(
     "layers-lead",
-    "On {Name} text, English has more probability than {Name} at some middle layer.",
+    "On {name} text, English has more probability than {name} at some middle layer.",
     row=3,
     paper="On Chinese text, English has most of the probability in the middle layers.",
     needs=needs,
@@ -161,7 +161,7 @@ heard.claims(
 # %% tags=["hide-input"]
 heard.claims(
     "layers-end",
-    "On {Name} text, {Name} has more probability than English at the last layer.",
+    "On {name} text, {name} has more probability than English at the last layer.",
     row=3,
     paper="At the end, the text's own language has most of the probability.",
     needs=needs,
@@ -240,7 +240,7 @@ meaning.curves(
 # %% tags=["hide-input"]
 meaning.claims(
     "layers-meaning",
-    "On {Name} text, some middle layer favours the English of the line over that of other lines.",
+    "On {name} text, some middle layer favours the English of the line over that of other lines.",
     needs=needs,
 )
 
@@ -255,7 +255,7 @@ meaning.claims(
 chapter.finish(
     {
         "layers-lead": "English has more of the probability in the middle layers",
-        "layers-end": "the language of the text has more of it at the end",
+        "layers-end": "at the last layer the language of the text has more of the probability",
         "layers-meaning": "a middle layer favours the English of this very line",
     }
 )

@@ -191,7 +191,7 @@ steering.claims(
 others = [language for language in tasks if language != "english"]
 next_words = steering.claims(
     "sentiment-mass",
-    "Good minus bad, in English, makes {Name} next words more pleasant than random directions do.",
+    "Good minus bad, in English, makes {name} next words more pleasant than random directions do.",
     row=4,
     paper="Steering in English moves the sentiment of Spanish and Chinese continuations.",
     needs=continuations.moves(steering.one("sentiment-mass/english"), "English text"),
@@ -201,7 +201,7 @@ next_words = steering.claims(
 # %% tags=["hide-input"]
 whole_texts = steering.claims(
     "sentiment",
-    "Good minus bad, in English, makes {Name} continuations more pleasant than random directions do.",
+    "Good minus bad, in English, makes {name} continuations more pleasant than random directions do.",
     row=4,
     paper="Steering in English moves the sentiment of Spanish and Chinese continuations.",
     needs=continuations.moves(steering.one("sentiment/english"), "English text"),
@@ -233,7 +233,7 @@ moved = {name: continuations.moves(steering.one(f"{kind}/{name}"), f"{name.title
 moved = {name: moved["english"] or moved[name] for name in others}
 native = steering.claims(
     "native" if sentiment_model else "native-mass",
-    "The English vector moves {Name} at least three quarters as far as the {Name} one.",
+    "The English vector moves {name} at least three quarters as far as its own vector.",
     row=4,
     paper="English words steer about as well as the words of the output language.",
     needs=moved,
@@ -245,7 +245,7 @@ native = steering.claims(
 # %% tags=["hide-input"]
 fluent = steering.claims(
     "fluency",
-    "Under the English vector the perplexity of {Name} text rises by at most a quarter.",
+    "Under the English vector the perplexity of {name} text rises by at most a quarter.",
     row=4,
     paper="Fluency and relevance are kept.",
     needs=moved,
@@ -255,7 +255,7 @@ fluent = steering.claims(
 # %% tags=["hide-input"]
 relevant = steering.claims(
     "relevance",
-    "Under the English vector {Name} text keeps at least four fifths of its relevance to the prompt.",
+    "Under the English vector {name} text keeps at least four fifths of its relevance to the prompt.",
     row=4,
     paper="Fluency and relevance are kept.",
     needs=moved,
@@ -322,7 +322,7 @@ patches.claims(
 # %% tags=["hide-input"]
 patches.claims(
     "patch",
-    "At some middle layer, a pleasant English word makes the {Name} next word more pleasant than its opposite does.",
+    "At some middle layer, a pleasant English word makes the {name} next word more pleasant than its opposite does.",
     needs=continuations.moves(patches.one("patch/english"), "English text", "word"),
     of=others,
 )

@@ -194,7 +194,7 @@ builtins.dropped["function defined in the program"] = len(before_arguments) - le
 some = unsaid.argument_items(model, builtins)
 builtin = chapter.run(by_name, some, series="builtins", name="builtins", over="moves_with").claims(
     "lens-meaning",
-    "The same where the program has not defined the function, so that there is no name to copy.",
+    "It is above them where the program has not defined the function, so that there is no name to copy.",
 )
 
 # %% tags=["hide-input"]
@@ -368,7 +368,7 @@ patches.claims(
 # %% tags=["hide-input"]
 patches.claims(
     "patch-answer",
-    "At some middle layer, the run over code then writes that answer, as code.",
+    "At some middle layer, with a state from an English question, the run over code writes its answer, as code.",
     needs=unable,
 )
 
@@ -383,7 +383,7 @@ patches.claims(
 chapter.finish(
     {
         "and-lead": 'between the items of a list a middle layer holds the word "and"',
-        "and-place": "it is likelier there than between arguments",
+        "and-place": '"and" is likelier between the items of a list than between arguments',
         "lens-meaning": "the middle layers hold the parameter's name before its argument",
         "patch": "the state of an English question pushes the answer in code",
         "steering": "start minus end changes the range that is written",

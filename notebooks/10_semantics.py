@@ -365,7 +365,7 @@ patches.claims(
 # %% tags=["hide-input"]
 patches.claims(
     "patch-answer",
-    "At some middle layer, the form then goes on with that verb.",
+    "At some middle layer, with a sentence's state in it, the form goes on with that sentence's verb.",
     needs=parsing.needs,
 )
 

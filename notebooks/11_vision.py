@@ -170,7 +170,7 @@ answers.bars(
 # %% tags=["hide-input"]
 told = answers.claims(
     "answers",
-    "Asked in {Name} for the colour of a shape, the model is right more often than the commonest answer.",
+    "Asked in {name} for the colour of a shape, the model is right more often than the commonest answer.",
     needs=dict.fromkeys(vision.LANGUAGES, sees["colour"]) | {"english": None},
     of=("english", "spanish", "chinese", "german"),
 )
@@ -178,7 +178,8 @@ together(told)
 
 # %% [markdown]
 # Or did a few colours teach it the way to any word? The same eyes were trained behind *islands*, a text model in
-# which [no language shares anything](05_raising) with another. The share of right answers on colours never asked for:
+# which [no language shares anything](05_raising) with another. The share of right answers on colours never asked for, as counted at the end
+# of both trainings: on more pictures than above, and without the question forms that read the same in English:
 
 # %% tags=["hide-input"]
 order = [*vision.LANGUAGES].index
@@ -422,7 +423,7 @@ patches.curves(
 # %% tags=["hide-input"]
 patches.claims(
     "patch",
-    "Asked in {Name}, the state of another colour's English word in the patches pushes the answer to that colour.",
+    "Asked in {name}, the state of another colour's English word in the patches pushes the answer to that colour.",
     needs=unable,
 )
 

@@ -144,7 +144,7 @@ always = commonest.changed(lambda table: table.assign(series="commonest answer",
 # %% tags=["hide-input"]
 answers.claims(
     "answers",
-    "Asked in {Name}, the model says what kind of animal it hears more often than the commonest answer would.",
+    "Asked in {name}, the model says what kind of animal it hears more often than the commonest answer would.",
     needs=precondition,
     of=languages[1:],
 )
@@ -389,7 +389,7 @@ together(mammals, others)
 # %% tags=["hide-input"]
 states.claims(
     "push-states",
-    "English word states turn the answer to a question in {Name}, more than chance or the reversed vector.",
+    "English word states turn the answer to a question in {name}, more than chance or the reversed vector.",
     needs=precondition,
     of=[name for name in pushed if name != "english"],
 )
@@ -431,7 +431,7 @@ unable = {
 }
 patches.claims(
     "patch-answer",
-    "Asked in {Name}, the model says the kind of the English word written over the sound.",
+    "Asked in {name}, the model says the kind of the English word written over the sound.",
     needs=unable,
 )
 

@@ -143,7 +143,7 @@ moved.curves(
 # %% tags=["hide-input"]
 moved.claims(
     "concepts-mean",
-    "At some middle layer the mean over languages at the {name} does that, and no worse than one language.",
+    "At some middle layer the mean over languages at the {name} carries the concept too, and no worse than one language.",
 )
 
 # %% [markdown]
@@ -220,7 +220,7 @@ needed.bars(
 # %% tags=["hide-input"]
 needed.claims(
     "necessity",
-    "Without the directions that {name} shares with English, erased at the middle layers, the right continuation falls.",
+    "Without the directions that English shares with {name}, erased at the middle layers, the right continuation falls.",
     needs=needs,
 )
 
@@ -235,7 +235,7 @@ needed.claims(
 chapter.finish(
     {
         "concepts": "a state carries its concept into another language's run",
-        "concepts-mean": "the mean over languages carries it no worse",
+        "concepts-mean": "the mean over languages carries the concept no worse",
         "necessity": "without what two languages share, the right continuation falls",
     }
 )

@@ -25,7 +25,7 @@ from semhub_utils.finding import Finding
 from semhub_utils.identity import COPIED, PREFIX, atomically, program
 from semhub_utils.lens import available_readings
 from semhub_utils.loading import load_model
-from semhub_utils.markup import Html, diagram, note
+from semhub_utils.markup import Html, diagram, note, proper
 from semhub_utils.models import LanguageModel
 from semhub_utils.results import GRID, PARAMETERS, Run, StepResult, check_parameters, glue
 from semhub_utils.spokes.files import SAMPLES
@@ -49,7 +49,7 @@ LEAST = dict.fromkeys(("arithmetic", "code", "hypothesis", "layers", "semantics"
 LEAST |= {"fooled": 8, "languages": 13}
 """By chapter, the fewest items that it can compare with one another, for the book's own models."""
 WRONG = "the model gets them wrong"
-ANSWERS = 4  # clauses of a chapter's answer
+ANSWERS = 5  # clauses of a chapter's answer
 MEANS = {
     HOLDS: "nothing that it was held against does as well.",
     WEAKLY: "nothing that it was held against does as well; read it as a hint.",
@@ -182,13 +182,13 @@ class Chapter:
         own: str = "own",
     ) -> Known:
         """Whether the model does, more often than `chance`, what `ask` (such as `words.task_table`) asks of items
-        of one data type, called `series`, or by data type, of those that it takes. task: in words, with {name} or
-        {Name} for the data type."""
+        of one data type, called `series`, or by data type, of those that it takes. task: in words, with {name} for
+        the data type."""
         several = items if isinstance(items, Mapping) else {series: items}
         several = {one: core.readable(self.model, [*some], _prompt) for one, some in several.items()}
         asked = {one: partial(ask, self.model, some, own=own, series=one) for one, some in several.items()}
         found = self.find_each("task", several, lambda one: asked[one]())
-        named = {one: task.format(name=one, Name=one.title()) for one in several}
+        named = {one: task.replace("{name}", proper(one)) for one in several}
         told = {one: found.knows(f"task-{one}", named[one], chance) for one in several}
         return Known(told, found.table)
 

@@ -1,7 +1,6 @@
 """A result in a chapter: its charts beside their data, and its judged claims. Knows no torch and no model."""
 
 import json
-import re
 import uuid
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -13,9 +12,9 @@ import pandas as pd
 
 from . import figures
 from .evidence import Evidence
-from .markup import STYLE, Html, cell_text, data_type, note, table_box, with_band
+from .markup import STYLE, Html, cell_text, data_type, note, proper, table_box, with_band
 from .results import Run
-from .strips import strip
+from .strips import for_all, strip
 from .verdicts import knows_task
 
 Names = Mapping[str, str]
@@ -25,7 +24,6 @@ FIRST = ("series", "control", "layer", "depth", "strength", "raw", "tokens", "st
 """Columns of a data table before the numbers."""
 NAMED = 4  # series that a caption names
 ZERO = 1e-9  # what is no larger is nothing but rounding
-_LANGUAGE = re.compile(r"\b(english|spanish|chinese|german)\b")
 Needs = str | None | Mapping[str, str | None]
 
 
@@ -276,7 +274,7 @@ class Finding:
         """Judge the claim `claim`, or `<claim>/<series>` of every series, by the rules of `verdicts`, and show them as
         a strip, a row each, with what other readings say beside the one fixed before.
 
-        sentence: our claim, with {name} or {Name} for the series; row, paper: the paper's experiment, 1 to 21, and what
+        sentence: our claim, with {name} for the series; row, paper: the paper's experiment, 1 to 21, and what
         it says, where it says something; needs: the sentence of a precondition that failed, of all or by series; of:
         the series that are claimed, where not all are.
         """
@@ -292,12 +290,12 @@ class Finding:
             if of is not None and name not in of:
                 continue
             why = needs[name] if isinstance(needs, Mapping) else needs
-            said = sentence.format(name=name, Name=name.title())
             about = {"row": row, "paper": paper, "precondition": why, "others": others}
-            judged.append(self.run.claim(first, said, **about))
+            judged.append(self.run.claim(first, for_all(sentence, [name]), **about))
         if not judged:  # of none of these is there anything that it could be asked of
-            return note(f"Nothing is left to ask this of: {sentence.format(name='…', Name='…')}")
-        return strip(judged, sentence.format(name="…", Name="…") if len(judged) > 1 else "")
+            return note(f"Nothing is left to ask this of: {sentence.replace('{name}', '…')}")
+        names = [claim["id"].split("/", 2)[-1] for claim in judged]
+        return strip(judged, for_all(sentence, names) if len(judged) > 1 else "")
 
     def why_nothing(self) -> str:
         """Why there is no row, as the claims know it."""
@@ -331,15 +329,15 @@ class Finding:
             at = dict.fromkeys((options["x"], options["y"], *["layer"] * ("layer" in table)), "")
             least = ZERO if options.get("diverging") else 0.05 * table["value"].abs().max()  # all have one scale
         else:
-            styled = {_proper(name): kind for name, kind in {**self.types, **(types or {})}.items()}
+            styled = {proper(name): kind for name, kind in {**self.types, **(types or {})}.items()}
             options |= {"types": styled, "switch": switches}
             x = options.get("x") or ("strength" if draw is figures.stacked else "layer")
             at = {x: options.get("x_title", "").partition(" (")[0]} if draw is not figures.bars else {}
         table = opened(table, switches, least)
         first, _ = shown_first(table, switches)
         if not first["value"].abs().max() > ZERO:
-            names = ", ".join(dict.fromkeys(first["series"])) if "series" in first else "all"
-            return note(f"{options['title']} {of[:1].upper()}{of[1:]}: 0 for {names}.")
+            names = f" ({'; '.join(dict.fromkeys(first['series']))})" if "series" in first else ""
+            return note(f"{options['title']} Nothing is to be seen: the {of} is 0 throughout{names}.")
         caption = caption_of(
             table.drop(columns=[] if by != [""] else ["series"], errors="ignore"), switches, at=at, lowest="loss" in of
         )
@@ -355,11 +353,6 @@ class Finding:
         readings = table["reading"].fillna("") if "reading" in table else [""] * len(table)
         pairs = zip(table["claim"], readings, strict=True)
         return table.assign(claim=[c if c in rests and reading in ("", rests[c]) else None for c, reading in pairs])
-
-
-def _proper(name: Any) -> Any:
-    """A name with its languages in capitals."""
-    return _LANGUAGE.sub(lambda found: found[0].title(), name) if isinstance(name, str) else name
 
 
 def _passes(paths: pd.DataFrame, words: pd.DataFrame, own: str) -> str:
@@ -392,7 +385,7 @@ def _laid_out(
         table = table.assign(series=by[0])
     for column in {"series", "measure", *places, *table} - {"experiment", "claim", "control"} & {*table}:
         if not pd.api.types.is_numeric_dtype(table[column]):
-            table[column] = table[column].map(_proper)
+            table[column] = table[column].map(proper)
     fixed, switches = {"experiment", "series", "control", "claim", *places}, []
     text = [c for c in table if c not in fixed and not pd.api.types.is_numeric_dtype(table[c])]
     first = columns.get("data_type", "data_type")

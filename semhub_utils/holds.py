@@ -1,6 +1,7 @@
 """What holds of which model: the paper's 21 experiments and the book's own claims against models, from claims alone."""
 
 import json
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -17,7 +18,7 @@ from .identity import PREFIX, slug
 from .markup import cell_text, table_box
 from .onfile import Held, short
 from .rows import NOT_RUN, by_own, by_row, family, family_in_words
-from .strips import SYMBOLS, in_a_word
+from .strips import SYMBOLS, for_all, in_a_word
 from .verdicts import EXPLAINED, HOLDS, INCONCLUSIVE, MIN_UNITS, NOT, UNTESTABLE, WEAKLY
 
 STATIC = Path(__file__).parent / "static"
@@ -53,12 +54,30 @@ def matrix(held: Sequence[Held]) -> list[dict[str, Any]]:
     for name in dict.fromkeys(row["experiment"] for of in own for row in of):
         nothing = {"row": "own", "experiment": name, "verdict": NOT_RUN}
         rows.append((OWN, name, [of.get(name, nothing) for of in by_name]))
-    said = {"/".join(c["id"].split("/", 2)[:2]): c["claim"] for one in held for c in one.claims if c["row"] == "own"}
+    said = {"/".join(key): _sentences(some) for one in reversed(held) for key, some in _by_claim(one).items()}
     return [
         {"group": group, "key": key, "name": of[0]["experiment"], "said": said.get(key, "")}
         | {"cells": [_cell(one, row) for one, row in zip(held, of, strict=True)]}
         for group, key, of in rows
     ]
+
+
+def _by_claim(held: Held) -> dict[tuple[str, ...], list[Mapping[str, Any]]]:
+    """Its own claims by chapter and claim, over data types."""
+    found: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
+    for claim in held.claims:
+        if claim["row"] == "own":
+            found.setdefault(tuple(claim["id"].split("/", 2)[:2]), []).append(claim)
+    return found
+
+
+def _sentences(claims: Sequence[Mapping[str, Any]]) -> str:
+    """What they say, once of all that say the same of different types."""
+    said: dict[str, list[str]] = {}
+    for claim in claims:
+        name = claim["id"].split("/", 2)[-1]
+        said.setdefault(re.sub(rf"\b{re.escape(name)}\b", "{name}", claim["claim"], flags=re.I), []).append(name)
+    return " ".join(for_all(sentence, names) for sentence, names in said.items())
 
 
 def _cell(held: Held, row: Mapping[str, Any]) -> dict[str, Any]:
@@ -95,9 +114,11 @@ def _judged() -> pd.DataFrame:
 
 
 def right(held: Held) -> tuple[int, int]:
-    """On a model of known truth, how often the paper's instruments said what they had to, and of how many times."""
+    """On a model of known truth and versions of it, how often the paper's instruments said what they had to, and of how
+    many times."""
     name = held.name.removeprefix(PREFIX) if held.name.startswith(PREFIX) else "random weights"
-    some = _judged()[lambda table: (table["model"] == name) & (table["row"] != "own")]
+    versions = _judged()["model"].str.partition(",")[0] == name  # it, and what was made of it
+    some = _judged()[versions & (_judged()["row"] != "own")]
     return int(((some["verdict"] == HOLDS) == (some["expected"] == MUST)).sum()), len(some)
 
 

@@ -32,6 +32,7 @@ class Html:
         return self.text
 
 
+_LANGUAGE = re.compile(r"\b(english|spanish|chinese|german)\b")
 STYLE = f"<style>{(Path(__file__).parent / 'static' / 'findings.css').read_text(encoding='utf-8')}</style>"
 """Of tables, strips and figures; each brings it along, as Colab shows every output in a frame of its own."""
 
@@ -57,6 +58,11 @@ def cell_text(value: object) -> str:
     if isinstance(value, (int, np.integer)) or (abs(value) < 1e15 and float(value).is_integer()):
         return str(int(value))
     return f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
+
+
+def proper(name: Any) -> Any:
+    """A name with its languages in capitals."""
+    return _LANGUAGE.sub(lambda found: found[0].title(), name) if isinstance(name, str) else name
 
 
 def table_box(kind: str, caption: str, names: Iterable[str], rows: Iterable[Sequence[str]]) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from html import escape, unescape
 from itertools import pairwise
 
-from .markup import STYLE, Html, cell_text, with_band
+from .markup import STYLE, Html, cell_text, proper, with_band
 from .verdicts import EXPLAINED, HOLDS, INCONCLUSIVE, NOT, UNTESTABLE, WEAKLY, in_words
 
 SYMBOLS = {HOLDS: "✔", WEAKLY: "◐", EXPLAINED: "≈", INCONCLUSIVE: "~", NOT: "✘", UNTESTABLE: "?"}
@@ -50,6 +50,14 @@ def strip(claims: Sequence[Mapping], family: str = "") -> Html:
         f"{''.join(map(_details, claims))}</details></section>"
     )
     return Html(html, "\n".join(f"{_word(c).capitalize()}: {c.get('claim') or c['id']} ({_said(c)})" for c in claims))
+
+
+def for_all(sentence: str, names: Sequence[str]) -> str:
+    """A sentence with {name}, said of all of these at once: "Spanish, Chinese or German", and then "that language"."""
+    *some, last = map(proper, names)
+    first, *again = sentence.split("{name}")
+    either = f"{', '.join(some)} or {last}" if some else last
+    return first + "".join(f"{either if k == 0 else 'that language' if some else last}{s}" for k, s in enumerate(again))
 
 
 def _asked(claim: Mapping) -> str:
@@ -200,8 +208,8 @@ def _shares(claim: Mapping) -> dict[str, str]:
 
 
 def answer(claims: Sequence[Mapping], about: Mapping[str, str], model: str, again: bool = False) -> Html:
-    """What a chapter found on a model: a word, and at most three sentences: what was found, what was not and why, and
-    what could not be tested.
+    """What a chapter found on a model: a word, at most three sentences (what was found, what was not and why, and what
+    could not be tested) and how the chapter's claims count, those not told among them.
 
     The word is of the verdicts of the claims answered: Yes where all that could be tested hold, weakly or not; In part
     where some do; where none does, No if more do not hold, or are explained by something simpler, than are
@@ -213,7 +221,7 @@ def answer(claims: Sequence[Mapping], about: Mapping[str, str], model: str, agai
     """
     word, lines = _in_a_word(claims, about), [(name, line) for name, _, line in _told(claims, about)]
     said = [f"<p><b>{name}:</b> {escape(line)}</p>" for name, line in lines]
-    html = "".join(said)
+    html = "".join(said) + f'<p class="answer-count">{_counted(claims)}</p>'
     shown = 0 if word else 1
     if again and len(lines) > shown:
         names = ", ".join(name for name, _ in lines[shown:])
@@ -225,6 +233,21 @@ def answer(claims: Sequence[Mapping], about: Mapping[str, str], model: str, agai
         f'<p class="answer-model">{on} {escape(model)}</p>{html}</div>',
         "\n".join([f"{word}."] * bool(word) + [sentences(claims, about)]),
     )
+
+
+def _counted(claims: Sequence[Mapping]) -> str:
+    """How many of all claims hold, and over how many independent items."""
+    found = Counter(claim["verdict"] for claim in claims)
+    told = {
+        "found": found[HOLDS] + found[WEAKLY],
+        "not found": found[EXPLAINED] + found[NOT],
+        "too uncertain to tell": found[INCONCLUSIVE],
+        "could not be tested": found[UNTESTABLE],
+    }
+    units = sorted({claim.get("n_units", 0) for claim in claims if claim["verdict"] != UNTESTABLE})
+    over = f" Each that was tested rests on {' to '.join(map(str, units[:1] + units[1:][-1:]))} independent items."
+    said = ", ".join(f"{n} {name}" for name, n in told.items() if n)
+    return f"All {len(claims)} claims of this chapter: {said}.{over * bool(units)}"
 
 
 def sentences(claims: Sequence[Mapping], about: Mapping[str, str]) -> str:

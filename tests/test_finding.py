@@ -95,13 +95,13 @@ def test_where_nothing_is_left_the_reason_is_told(run, lens):
 
 
 def test_claims_are_judged_with_what_each_needs(run):
-    of = {name: replace(found(), claim=f"similarity/{name}", series=name) for name in ("es", "zh", "de")}
-    raw = replace(of["es"], reading="raw")
-    one = Finding(run, pd.DataFrame(), [*of.values(), raw, replace(found(), claim="similarity/es/as released")])
-    needs = {"es": None, "zh": "the model knows no Zh."}
-    shown = one.claims("similarity", "Alike in {name}, {Name}.", paper="So.", needs=needs, of=("es", "zh"))
+    of = {name: replace(found(), claim=f"similarity/{name}", series=name) for name in ("spanish", "zh", "de")}
+    raw = replace(of["spanish"], reading="raw")
+    one = Finding(run, pd.DataFrame(), [*of.values(), raw, replace(found(), claim="similarity/spanish/as released")])
+    needs = {"spanish": None, "zh": "the model knows no Zh."}
+    shown = one.claims("similarity", "Alike in {name}.", paper="So.", needs=needs, of=("spanish", "zh"))
     assert shown.html.count("<tr id=") == 1 and shown.html.count('<span id="claim-') == 1
-    assert "Alike in …, …." in shown.html and "Alike in es, Es." in shown.text
+    assert "Alike in Spanish or zh." in shown.html and "Alike in Spanish. (" in shown.text
     assert [claim["verdict"] == UNTESTABLE for claim in run.claims] == [False, True]
     assert list(run.claims[0]["readings"]) == ["raw"] and not run.claims[1]["readings"]
     assert one.claims("similarity/de", "One.", paper="So.").text.endswith(")") and one.one("similarity/zh") is of["zh"]
@@ -119,8 +119,8 @@ def test_a_chapter_asks_what_a_model_can_do(tiny, tmp_path):
         return pd.DataFrame(rows | {"n": 1})
 
     items = {name: [LensItem(str(k), str(k), {}, str(k)) for k in range(30)] for name in ("es", "zh")}
-    known = chapter.knows(ask, items, "say {Name}")
-    assert known["es"] is None and "the model cannot say Zh" in known["zh"] and known.share == 0.5
+    known = chapter.knows(ask, items, "say {name}")
+    assert known["es"] is None and "the model cannot say zh" in known["zh"] and known.share == 0.5
     assert set(known.table.data_type) == {"es", "zh"}
 
 
@@ -179,7 +179,8 @@ def test_no_chart_of_zeros(run):
     table = pd.DataFrame({"series": ["a", "b"], "layer": [1, 2], "depth": [0.5, 1.0], "value": [1e-12, 0.0]})
     table = pd.concat([table.assign(control=None), table.assign(control="blank", value=0.5)])
     shown = Finding(run, table).curves((), "Does it?", y="share of all", **WORDS)
-    assert shown.text == "Does it? Share of all: 0 for a, b." and "vega" not in shown.html
+    assert shown.text == "Does it? Nothing is to be seen: the share of all is 0 throughout (a; b)."
+    assert "vega" not in shown.html
     kinds = pd.concat([table.assign(kind=kind, value=value) for kind, value in (("flat", 0.0), ("hub", 0.2))])
     shown = Finding(run, kinds).bars((), "Does it?", y="share", control="", **WORDS)
     assert inputs(shown) == {"kind_choice": ["hub", "flat"]} and "Highest for hub: a 0.2" in shown.text

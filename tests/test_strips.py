@@ -8,7 +8,7 @@ import jupytext
 import pytest
 from launch import chapters
 
-from semhub_utils.strips import ASK_OPENLY, EDGE, MARKS, SYMBOLS, address, answer, strip, with_others
+from semhub_utils.strips import ASK_OPENLY, EDGE, MARKS, SYMBOLS, address, answer, for_all, strip, with_others
 from semhub_utils.verdicts import EXPLAINED, HOLDS, INCONCLUSIVE, NOT, RULES, UNTESTABLE, WEAKLY
 
 CLAIM = {"id": "words/lens/es", "series": "es", "experiment": "lens", "claim": "The <b>word</b> & more", "unit": "nats"}
@@ -188,6 +188,28 @@ def test_an_answer_that_stands_again_folds_all_but_its_word():
     box = parsed(answer(openly, about, "m", again=True).html)  # without a word, its first sentence stays
     assert text(box.findall("p")[1]) == "Found: that twins meet." and len(box.findall("details/p")) == 2
     assert "details" not in answer(openly[:1], about, "m", again=True).html
+
+
+def test_an_answer_counts_all_claims_of_the_chapter():
+    """Those that it does not tell too; units are of those that were tested."""
+    verdicts = (HOLDS, WEAKLY, NOT, EXPLAINED, INCONCLUSIVE, UNTESTABLE)
+    claims = [judged(f"lens/{k}", of) | {"n_units": 90 - 10 * k} for k, of in enumerate(verdicts)]
+    [count] = parsed(answer(claims, {"lens/0": "it is so"}, "m").html).findall("p[@class='answer-count']")
+    said = "All 6 claims of this chapter: 2 found, 2 not found, 1 too uncertain to tell, 1 could not be tested."
+    assert text(count) == f"{said} Each that was tested rests on 50 to 90 independent items."
+    assert "rests" not in answer(claims[-1:], {"lens/5": "it is so"}, "m").html
+
+
+@pytest.mark.parametrize(
+    ("sentence", "names", "said"),
+    [
+        ("On {name} text, {name} wins.", ["spanish"], "On Spanish text, Spanish wins."),
+        ("On {name} text, {name} wins.", ["spanish", "code"], "On Spanish or code text, that language wins."),
+        ("It is so.", ["spanish", "german"], "It is so."),
+    ],
+)
+def test_one_sentence_says_it_of_all(sentence, names, said):
+    assert for_all(sentence, names) == said
 
 
 def test_a_family_below_another_is_told_apart():
