@@ -15,7 +15,7 @@ import pandas as pd
 from .calibration import MUST, MUST_NOT
 from .evidence import Sample, depths
 from .identity import PREFIX, slug
-from .markup import cell_text, table_box
+from .markup import cell_text, proper, table_box
 from .onfile import Held, short
 from .rows import NOT_RUN, by_own, by_row, family, family_in_words
 from .strips import SYMBOLS, for_all, in_a_word
@@ -92,8 +92,8 @@ def _cell(held: Held, row: Mapping[str, Any]) -> dict[str, Any]:
     shown = max(like, key=lambda claim: claim["statistic"] / (claim["least"] or 1), default=None)
     number = f"{cell_text(shown['statistic'])} {shown['unit']}" if shown else ""
     if len({claim["series"] for claim in claims}) > 1:
-        number += f", {shown['series']}"
-    told = {"kind": kind, "said": row["verdict"], "number": number, "where": place(shown) if shown else ""}
+        number += f", {proper(shown['series'])}"
+    told = {"kind": kind, "said": proper(row["verdict"]), "number": number, "where": place(shown) if shown else ""}
     return told | {"types": row["types"], "stale": any(claim["experiment"] in held.stale for claim in claims)}
 
 
@@ -166,7 +166,7 @@ def in_short(held: Sequence[Held]) -> str:
         yes, tested = of["yes"], of["tested"]
         word = _in_a_word(of)
         named = [row["name"] for row in some if row["cells"][0]["kind"] in (HOLDS, WEAKLY) and group != OWN]
-        parts = [f"{yes} {'holds' if yes == 1 else 'hold'}" + f" ({'; '.join(named)})" * bool(named)]
+        parts = [f"{yes or 'none'} {'hold' if yes > 1 else 'holds'}" + f" ({'; '.join(named)})" * bool(named)]
         parts += [f"{of[kind]} {said}" for kind, said in FAILING.items() if of[kind]]
         found = f"*{word}.* Of {tested} that could be tested, {', '.join(parts)}"
         lines.append(f"- **{group}** {found if tested else 'None could be tested'}.")
@@ -179,19 +179,20 @@ def _in_a_word(of: Counter) -> str:
 
 
 def in_brief(held: Sequence[Held]) -> str:
-    """The three answers in a line, as Markdown, over the models that people use, and those of `in_short`, of the first
-    one; nothing without results."""
+    """The answer to each of the three questions, as a Markdown list: over the models that people use, and on the first
+    one, which is the book's; nothing without results."""
     rows, lines = matrix(held), []
     public = [k for k, one in enumerate(held) if not one.known]
-    whose = {", ".join(held[k].label for k in public): public, f"the book's own *{held[0].label}*" if held else "": [0]}
-    for name, columns in whose.items():
-        said = []
-        for group in GROUPS if rows and columns else ():
-            of = sum((counts([row for row in rows if row["group"] == group], k) for k in columns), Counter())
-            found = f"**{_in_a_word(of)}**, {of['yes']} of {of['tested']} experiments"
-            said.append(f"{group} {found if of['tested'] else 'Not tested'}.")
-        lines += [f"On {name}: {' '.join(said)}"] if said else []
-    return "  \n".join(lines) + (" [How so?](#the-answer)\n" if lines else "\n")
+    whose = {"public models": public, f"the book's own *{held[0].label}*": [0]} if held else {}
+    for group in GROUPS if rows else ():
+        some, said = [row for row in rows if row["group"] == group], []
+        for name, columns in whose.items():
+            of = sum((counts(some, k) for k in columns), Counter())
+            found = f"**{_in_a_word(of).lower()}** (yes in {of['yes']} of {of['tested']} tests)"
+            said += [f"{name} {found if of['tested'] else 'it was **not tested**'}"] if columns else []
+        lines.append(f"- {group} On {', on '.join(said)}.")
+    named = f"The public models: {', '.join(held[k].label for k in public)}. " * bool(public)
+    return "\n".join(lines) + (f"\n\n{named}[How so?](#the-answer)\n" if lines else "\n")
 
 
 def script(one: Held, predicted: Mapping[int, Mapping[str, str]] | None = None) -> str:

@@ -244,7 +244,7 @@ def test_the_front_page_answers_from_results_and_leads_to_every_chapter(built):
     text = (built / f"notebooks/{CHAPTERS[2]}.html").read_text("utf-8")
     assert "Time to read: 1 minutes" in text and "99 minutes" not in text and f"<title>3. Chapter {CHAPTERS[2]}" in text
     assert "Do they meet?</strong> <em>" in page and "Is it used?</strong>" in page
-    asked, brief, hero = map(page.index, ("and sound?</strong>", "Is it used? <strong>", 'class="semhub-live"'))
+    asked, brief, hero = map(page.index, ("and sound?</strong>", "Is it used? On public models", 'class="semhub-live"'))
     assert asked < brief < hero and page.index("Wu and colleagues say") > brief
 
 
@@ -272,17 +272,18 @@ def test_the_answer_is_of_the_verdicts():
 
 @pytest.mark.parametrize(
     ("verdict", "said"),
-    [("holds", "**Yes**, {0} of {0} experiments."), ("does not hold", "**No**, 0 of {0} experiments.")]
-    + [("cannot be tested here", "Not tested.")],
+    [("holds", "**yes** (yes in {0} of {0} tests)"), ("does not hold", "**no** (yes in 0 of {0} tests)")]
+    + [("cannot be tested here", "it was **not tested**")],
 )
 def test_the_answer_in_a_line_is_of_the_verdicts(verdict, said):
     claim = ABOUT | {"id": "a/b/digits", "chapter": "a", "verdict": verdict}
     of = {name: onfile.Held(name, [claim]) for name in ("organism:m", "x/a", "x/b")}
-    used, own = holds.in_brief([*of.values()]).splitlines()
-    assert used.startswith(f"On a, b: Do they meet? {said.format(2)}")
-    assert own.startswith(f"On the book's own *m*: Do they meet? {said.format(1)}")
-    assert own.count("Not tested.") == used.count("Not tested.") == 2 + (verdict == "cannot be tested here")
-    assert "On a" not in holds.in_brief([of["organism:m"]])
+    meet, read, used, _, named = holds.in_brief([*of.values()]).splitlines()
+    on_both = "On public models {}, on the book's own *m* {}."
+    assert meet == f"- Do they meet? {on_both.format(said.format(2), said.format(1))}"
+    assert read.partition("? ")[2] == used.partition("? ")[2] == on_both.format(*2 * ["it was **not tested**"])
+    assert named.startswith("The public models: a, b.")
+    assert "ublic models" not in holds.in_brief([of["organism:m"]])
 
 
 def test_a_tile_counts_what_is_read_and_what_was_found():
