@@ -99,6 +99,8 @@ def _cell(held: Held, row: Mapping[str, Any]) -> dict[str, Any]:
 
 def place(claim: Mapping[str, Any]) -> str:
     """Where in depth a claim's number is from: the layers that pass, else the one that is shown."""
+    if claim["n_layers"] == 1:  # of what a model says
+        return ""
     if claim["where"] or claim["layer"] is None:
         return ", ".join(claim["where"])
     of = depths([claim["layer"]], claim["n_layers"])

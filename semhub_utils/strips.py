@@ -86,8 +86,8 @@ def _row(claim: Mapping, plot, above: Mapping) -> str:
     word = escape(_word(claim).capitalize())
     failed = "" if told or verdict in (HOLDS, EXPLAINED) else f": {claim['condition'].rstrip('.')}"
     why = f'<span class="strip-why">{escape(failed)}</span>'
-    passes, layer = claim.get("where") or (), claim.get("layer")
-    where = " and ".join(passes) if passes else "" if layer is None else f"layer {layer} of {claim['n_layers']}"
+    passes, layer, last = claim.get("where") or (), claim.get("layer"), claim.get("n_layers") or 0
+    where = " and ".join(passes) or f"layer {layer} of {last}" if layer is not None and last > 1 else ""  # 1: none
     return (
         f'<tr id="{at}" data-verdict="{verdict}"><th scope="row">{escape(_name(claim))}{link}</th>'
         f'<td class="strip-verdict"><span aria-hidden="true">{SYMBOLS[verdict]}</span> {word}{why}</td>'

@@ -67,6 +67,12 @@ def test_a_strip_says_everything_and_escapes(verdict):
     assert shown.text == f"{said}: {CLAIM['claim']} (0.412 [0.38, 0.44])"
 
 
+@pytest.mark.parametrize("where", [("early",), ()])
+def test_what_a_model_says_is_at_no_layer(where):
+    section = parsed(strip([{**CLAIM, "verdict": HOLDS, "where": where, "layer": 0, "n_layers": 1}]).html)
+    assert [text(td) for td in section.findall(".//td[@class='strip-where']")] == [""]
+
+
 def test_the_plot_is_drawn_to_scale():
     other = {**CLAIM, "id": "words/lens/zh", "verdict": NOT, "statistic": -0.5, "low": -1.0, "high": 0.0}
     section = parsed(strip([{**CLAIM, "verdict": HOLDS}, other], "All").html)
