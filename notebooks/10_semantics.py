@@ -49,7 +49,7 @@ results_dir = "results"
 from semhub_utils.chapter import begin, diagram, glue, listing
 from semhub_utils.experiments import alike, core, patching, unsaid, words
 from semhub_utils.spokes import semantics
-from semhub_utils.spokes.items import Form, each_or_none
+from semhub_utils.spokes.items import each_or_none
 
 chapter = begin("semantics", globals(), n_items=(200, 300))
 model, n_items = chapter.model, chapter.n_items
@@ -80,7 +80,6 @@ listing([(pair.a, pair.b) for pair in pairs[:3]], ["sentence", "form"])
 
 # %% tags=["hide-input"]
 # Read first: forms that are changed, with what stands before the change kept; then what is whole, before its beginnings.
-ladder = ladder or [Form("not asked", (), (), ladder)]
 parsing = chapter.climb(ladder, "put a sentence into its form", series="sentences")
 moved = core.readable(model, parsing.of, lambda m: (*m.run, *m.source, *(m.other or ())))
 given = parsing.given | {"dropped": known.dropped + moved.dropped + parsing.given["dropped"]}

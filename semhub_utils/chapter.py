@@ -196,7 +196,8 @@ class Chapter:
         """The first of `forms` in which the model does a task (`words.task_table`), by the rule of `knows` and on the
         form's own trial; if it does it in none, the first. A single form is one that the model was taught: nothing is
         tried, and all of its items are read. Rows: `task-<series>, form <k>`, an item of a trial each, and
-        `task-<series>`, one of what is asked."""
+        `task-<series>`, one of what is asked. Without forms nothing is asked."""
+        forms = forms or [Form("not asked", (), (), forms)]
         ask, form, tried = partial(self.knows, words.task_table, task=task, own=own), forms[0], []
         for k, one in enumerate(forms if len(forms) > 1 else (), 1):
             tried.append(ask(core.readable(self.model, one.trial, _prompt), series=f"{series}, form {k}"))
