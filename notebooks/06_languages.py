@@ -431,10 +431,10 @@ patches.claims(
 chapter.finish(
     {
         "similarity": "in the middle layers a sentence is nearest to the English of equal meaning",
-        "lens-meaning": "the middle layers hold the English of the next word",
-        "lens-lead": "in the middle layers English is ahead of the word itself",
+        "lens-lead": "in the middle layers the English of the next word is ahead of the word itself",
         "patch": "the state of an English question pushes a run in another language to its answer",
         "patch-answer": "such a run then says that answer in its own language",
+        "lens-meaning": "the middle layers hold the English of the next word",
     }
 )
 
@@ -443,7 +443,8 @@ chapter.finish(
 # - English above wrong English says that the meaning is there. English above the word itself says that English is in front.
 # - The lens reads; the patch writes. A state can be read as English without being used as such.
 #
-# *What would change our mind:* translations that are as near in random weights or by their words alone, or wrong English words as high.
+# *What would change our mind:* about a yes, translations as near in random weights or by their words alone; about a no, the right English
+# word, ahead in the middle and behind at the end.
 #
 # **Try it.** Do the [exercises](../book/exercises/06_languages), or fetch NTREX-128 and CC-CEDICT and run `semhub run languages --model
 # ID_OR_FOLDER --set data_dir=FOLDER`.

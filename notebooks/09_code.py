@@ -395,7 +395,8 @@ chapter.finish(
 # - Parser and tokenizer count differently. Check that both mean the same place, and count what you drop.
 # - A strength is a number without a unit until you say how long the state is.
 #
-# *What would change our mind:* another word that does as well as *and*, or a random direction that does as well as *start*.
+# *What would change our mind:* about a yes, another word that does as well as *and*, or a random direction as *start*; about a no, an *and*
+# that is ahead between items and nowhere else.
 #
 # **Try it.** Do the [exercises](../book/exercises/09_code), or write functions of your own into `mbpp/mbpp.jsonl` and run `semhub run code
 # --model ID_OR_FOLDER --set data_dir=FOLDER`.

@@ -31,7 +31,7 @@ from semhub_utils.results import GRID, PARAMETERS, Run, StepResult, check_parame
 from semhub_utils.spokes.files import SAMPLES
 from semhub_utils.spokes.items import GENERATED, Form, Items
 from semhub_utils.spokes.mixed import bank_texts
-from semhub_utils.strips import answer, sentences
+from semhub_utils.strips import REVERSED, answer, opposite, sentences
 from semhub_utils.verdicts import EXPLAINED, HOLDS, INCONCLUSIVE, NOT, UNTESTABLE, WEAKLY
 
 __all__ = ["Chapter", "Known", "begin", "diagram", "glue", "left_out", "listing", "together"]
@@ -49,7 +49,7 @@ LEAST = dict.fromkeys(("arithmetic", "code", "hypothesis", "layers", "semantics"
 LEAST |= {"fooled": 8, "languages": 13}
 """By chapter, the fewest items that it can compare with one another, for the book's own models."""
 WRONG = "the model gets them wrong"
-ANSWERS = 5  # clauses of a chapter's answer
+ANSWERS = 4  # clauses of a chapter's answer
 MEANS = {
     HOLDS: "nothing that it was held against does as well.",
     WEAKLY: "nothing that it was held against does as well; read it as a hint.",
@@ -257,9 +257,9 @@ def meaning(claims: Sequence[Mapping[str, Any]]) -> str:
     told: dict[str, list[str]] = {}
     for claim in claims:
         verdict, by = claim["verdict"], claim.get("by") or ""
-        said = AS_WELL.get(by, f"so does its control, {by}.") if verdict == EXPLAINED else MEANS[verdict]
-        if verdict == NOT and (claim.get("high") or 0) < 0:
-            said = "it is the other way round."
+        said = AS_WELL.get(by, f"its control, {by}, does as well.") if verdict == EXPLAINED else MEANS[verdict]
+        if opposite(claim):
+            said = f"{REVERSED}."
         if verdict == INCONCLUSIVE and by:
             said = f"it is above {by}, but not surely."
         name = claim["id"].rpartition("/")[2]

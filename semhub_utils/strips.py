@@ -26,6 +26,7 @@ MARKS = {
 """What a row's plot is drawn of: x is where it stands."""
 ASK_OPENLY = ("instruments", "fooled", "raising", "layers")
 """Chapters that ask how, when or which, or whether one would be fooled: yes or no is no answer there."""
+REVERSED = "it is the other way round"
 YES, PARTLY, NO, OPEN = "Yes", "In part", "No", "Not decided"
 
 
@@ -81,10 +82,11 @@ def _name(claim: Mapping) -> str:
 def _row(claim: Mapping, plot, above: Mapping) -> str:
     """A reason is given once to rows that share it with the one above."""
     verdict, at = claim["verdict"], address(claim)
-    told = all(claim.get(of) == above.get(of) for of in ("verdict", "by", "condition"))
+    told = bool(above) and _failed(claim) == _failed(above)
+    told &= all(claim.get(of) == above.get(of) for of in ("verdict", "by"))
     link = f'<a class="strip-link" href="#{at}" aria-label="Link to this claim">#</a>'
     word = escape(_word(claim).capitalize())
-    failed = "" if told or verdict in (HOLDS, EXPLAINED) else f": {claim['condition'].rstrip('.')}"
+    failed = "" if told or verdict in (HOLDS, EXPLAINED) else f": {_failed(claim)}"
     why = f'<span class="strip-why">{escape(failed)}</span>'
     passes, layer, last = claim.get("where") or (), claim.get("layer"), claim.get("n_layers") or 0
     where = " and ".join(passes) or f"layer {layer} of {last}" if layer is not None and last > 1 else ""  # 1: none
@@ -155,8 +157,17 @@ def _word(claim: Mapping) -> str:
 
 def _why(claim: Mapping) -> str:
     """What failed, of a claim that was not found, in short."""
-    condition = claim["condition"].rstrip(".").rpartition(", and ")[2]
+    condition = _failed(claim).rpartition(", and ")[2]
     return {EXPLAINED: _word(claim), NOT: condition}.get(claim["verdict"], f"{_word(claim)}: {condition}")
+
+
+def opposite(claim: Mapping) -> bool:
+    """Whether the effect is there, of the other sign."""
+    return claim["verdict"] == NOT and (claim.get("high") or 0) < 0
+
+
+def _failed(claim: Mapping) -> str:
+    return REVERSED if opposite(claim) else claim["condition"].rstrip(".")
 
 
 def _said(of: Mapping) -> str:

@@ -302,7 +302,7 @@ def test_a_verdict_is_put_into_words():
     assert meaning([of("spanish", NOT) | {"high": -0.2}]) == "It is the other way round."
     several = meaning([of("spanish", HOLDS), of("german", HOLDS), of("code", EXPLAINED, "islands")])
     assert several.startswith("Spanish, German: nothing that it was held against does as well. Code: a model whose")
-    assert meaning([of("code", EXPLAINED, "other word")]) == "So does its control, other word."
+    assert meaning([of("code", EXPLAINED, "other word")]) == "Its control, other word, does as well."
     assert meaning([of("code", INCONCLUSIVE, "last layer")]) == "It is above last layer, but not surely."
     assert all(meaning([of("code", verdict, "islands" * (verdict == EXPLAINED))]).endswith(".") for verdict in RULES)
 
