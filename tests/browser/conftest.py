@@ -28,6 +28,16 @@ HOLDING = {
     "strips": 'class="strip"',
 }
 HOLDING |= {"predictions": 'class="predict"', "diagrams": 'class="diagram"', "tables": '<table id="T_'}
+# Draws all charts by promises alone, as a browser that prints waits for nothing else; then opens folds. How many charts
+# there are, but those on pictures, which have to load, and how many of them have no ink yet.
+ON_PAPER = """async () => {
+  dispatchEvent(new Event("beforeprint"));
+  for (let k = 0; k < 2000; k++) await null;
+  const plain = [...document.querySelectorAll(".semhub-vega")].filter((chart) => !chart.spec.datasets?.pictures);
+  const told = [plain.length, plain.filter((chart) => !chart.querySelector("svg path")).length];
+  document.querySelectorAll("details.below-input, details:has(.strip)").forEach((fold) => { fold.open = true; });
+  return told;
+}"""
 HOLDING["widgets"] = "application/vnd.jupyter.widget-view+json"
 
 
@@ -102,7 +112,8 @@ class Visit:
 
     def __init__(self, browser, base: str, viewport: dict):
         self.base, self.outside, self.errors, self.loaded = base, [], [], set()
-        self.context = browser.new_context(viewport=viewport, color_scheme="light")
+        touched = {"has_touch": True, "is_mobile": True} if viewport == PHONE else {}
+        self.context = browser.new_context(viewport=viewport, color_scheme="light", **touched)
         self.context.route("**/*", self._route)
         self.page = self.context.new_page()
         self.page.on("request", lambda r: self.loaded.add(r.url.removeprefix(base).partition("?")[0]))
@@ -120,14 +131,10 @@ class Visit:
             route.abort()
 
     def open(self, address: str, unfold: bool = False) -> "Visit":
-        """unfold: with what lies in folds of cells to be seen."""
+        """unfold: with what lies in folds of cells to be seen; before, as no reader has come near: see `ON_PAPER`."""
         self.page.goto(self.base + address, wait_until="load")
-        if unfold:
-            self.page.wait_for_function(  # also where a page leads on to another
-                """() => document.querySelectorAll("details.below-input, details:has(.strip)").forEach((fold) => {
-                  fold.open = true;
-                }) ?? true"""
-            )
+        if unfold:  # also where a page leads on to another
+            self.on_paper = self.page.wait_for_function(ON_PAPER).json_value()
         self.settle()
         return self
 
@@ -150,7 +157,9 @@ class Visit:
 
     def mode(self, mode: str):
         """Light or dark; colours half way through the theme's transition are nobody's to read."""
-        self.page.evaluate("mode => { document.documentElement.dataset.theme = mode; }", mode)
+        self.page.evaluate(
+            "to => { const { dataset: d } = document.documentElement; if (d.theme !== to) d.theme = to; }", mode
+        )
         self.settle()
         self.page.evaluate(
             "document.getAnimations().forEach((a) => { try { a.finish(); } catch { a.cancel(); } })"  # some never end

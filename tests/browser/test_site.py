@@ -2,12 +2,15 @@
 
 import gzip
 import re
+from contextlib import suppress
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from conftest import DESK, DISK, PAGES, PHONE, SITE, Visit
+from playwright.sync_api import TimeoutError
 
 from semhub_utils.results import load_claims
 from semhub_utils.rows import repeated
@@ -51,37 +54,69 @@ USE = (
 )
 
 
+UNFIT = f"""() => [...document.querySelectorAll("{CHARTS}")].filter((c) => {{
+  const [svg, style] = [c.querySelector("svg"), getComputedStyle(c)];
+  const room = c.clientWidth - parseFloat(style.paddingLeft) - parseFloat(style.paddingRight);
+  return !(Math.abs(svg.getBoundingClientRect().width - room) < 30);
+}}).map((c) => c.getAttribute("aria-label"))"""
+NAMED = f"""() => [...document.querySelectorAll("{CHARTS}")].filter(
+  (chart) => chart.spec.layer?.some((of) => of.encoding?.strokeDash)).map((chart) => ({{
+  beside: [...chart.querySelectorAll(".line_names text")].map((text) => text.getBoundingClientRect().toJSON()),
+  legend: chart.querySelectorAll(".role-legend-entry text").length,
+  right: chart.querySelector("svg").getBoundingClientRect().right,
+}}))"""
+SEEN = """() => {
+  const texts = document.createTreeWalker(document.querySelector(".bd-article"), NodeFilter.SHOW_TEXT);
+  const words = [], apart = "script, style, svg, option, mjx-container, .visually-hidden";
+  while (texts.nextNode()) {
+    const { parentElement: of, textContent } = texts.currentNode;
+    const shown = of.checkVisibility() && !of.closest(apart) && textContent.match(/\\p{L}[\\p{L}\\p{N}'’_-]*/gu);
+    words.push(...(shown || []));
+  }
+  return words.length;
+}"""
+# Whether a chart is at most 600 pixels below a window of 900, and whether it is to be drawn once what is near was told.
+NEAR = """async (chart) => {
+  const far = chart.getBoundingClientRect().top;
+  await new Promise((told) => new IntersectionObserver(told).observe(chart));
+  return [far < 1500, !!chart.wanted];
+}"""
+# Of text that looks alike, by itself and all that it stands in, three are left to be seen.
+FEW = """() => {
+  const looks = new Map(), known = {}, seen = {};
+  const of = ["color", "backgroundColor", "backgroundImage", "fill", "opacity", "fontSize", "fontWeight", "position"];
+  const look = (e) => {
+    if (!looks.has(e)) {
+      const style = getComputedStyle(e), above = e === document.body ? "" : look(e.parentElement);
+      looks.set(e, (known[[above, e.tagName, ...of.map((name) => style[name])]] ??= looks.size));
+    }
+    return looks.get(e);
+  };
+  const texts = [...document.querySelectorAll("body *")].filter((e) => !e.childElementCount && e.textContent.trim());
+  const more = texts.filter((e) => (seen[look(e)] = (seen[look(e)] ?? 0) + 1) > 3);
+  for (const e of (window.hiddenTexts = more)) e.style.visibility = "hidden";
+}"""
+
+
 def test_from_disk(desk):
     assert desk.outside == []
     assert desk.errors == []
 
 
+@cache
+def compressed(path: Path) -> int:
+    return len(gzip.compress(path.read_bytes(), 6))
+
+
 def test_a_page_is_light(desk):
     """What it asks for, compressed; formulas' script only where there are formulas, charts' where there are charts."""
     files = [SITE / name for name in desk.loaded if (SITE / name).is_file()]
-    assert sum(len(gzip.compress(path.read_bytes(), 6)) for path in files) <= MOST
+    assert sum(map(compressed, files)) <= MOST
     for script, what in (("mathjax", ".math"), ("vega.min", CHARTS), ("widgets.js", ".widget-subarea")):
         assert any(script in path.name or script in path.parts for path in files) == bool(
             desk.page.query_selector(what)
         )
     assert not [path for path in files if path.name == "fontawesome.js" or "brands" in path.name]
-
-
-@pytest.mark.holding("charts")
-def test_charts_are_drawn_when_they_come_near(browser, desk):
-    """The last of several is not there at first, and is when a reader has come to it."""
-    there = Visit(browser, DISK, DESK)
-    there.page.goto(desk.page.url, wait_until="load")
-    last, drawn = there.page.locator(CHARTS).last, "c => !!c.dataset.drawn"
-    far = there.page.evaluate("s => [...document.querySelectorAll(s)].at(-1).getBoundingClientRect().top", CHARTS)
-    there.page.wait_for_timeout(500)
-    assert last.evaluate(drawn) == (far < 1500)
-    last.scroll_into_view_if_needed()
-    there.page.wait_for_function(
-        "s => [...document.querySelectorAll(s)].at(-1).dataset.drawn", arg=CHARTS, timeout=20_000
-    )
-    assert there.errors == []
-    there.context.close()
 
 
 def test_one_switch_shows_the_code(desk):
@@ -106,19 +141,51 @@ def test_every_chart_has_alt_text_and_ink(desk):
         assert chart.query_selector("svg path")
 
 
+@pytest.fixture
+def widths(desk):
+    """What is found where a window is so wide, by width: charts that do not fit, how lines are named, code that is too
+    wide. Redrawing takes long, so it is asked once for all tests of a page; the last width is that of a desk."""
+    if not hasattr(desk, "widths"):
+        desk.widths = {}
+        for width in (PHONE["width"], 1900, 700, DESK["width"]):
+            desk.page.set_viewport_size({"width": width, "height": 900})
+            unfit, named = left(desk.page, UNFIT), desk.page.evaluate(NAMED)
+            desk.widths[width] = {"unfit": unfit, "named": named, "code": too_wide(desk.page) if width == 1900 else []}
+    return desk.widths
+
+
+def left(page, found: str, timeout: int = 5000) -> list:
+    """What a script finds, when it has found nothing or the time is over."""
+    with suppress(TimeoutError):
+        page.wait_for_function(f"!({found})().length", timeout=timeout)
+    return page.evaluate(found)
+
+
+def too_wide(page) -> list[str]:
+    """Code that is shown in lines of more than 75 characters; longer ones go on below."""
+    wide = """all => all.filter((box) => {
+      const look = { textContent: "0".repeat(75), style: "position: absolute; white-space: pre; text-indent: 0" };
+      const ruler = box.appendChild(Object.assign(document.createElement("span"), look));
+      const [most, { width }] = [ruler.getBoundingClientRect().width, getComputedStyle(box)];
+      ruler.remove();
+      return parseFloat(width) > most + 1;
+    }).map((box) => box.textContent.slice(0, 80))"""
+    for switch in page.get_by_role("button", name="Show code").all():
+        switch.press("Enter")
+    found = page.locator(".cell_input pre:visible").evaluate_all(wide)
+    for switch in page.get_by_role("button", name="Hide code").all():
+        switch.press("Enter")
+    return found
+
+
 @pytest.mark.holding("charts")
-def test_charts_follow_the_width_of_the_window(desk):
-    for width in (390, 1280, 700, 1280):
-        desk.page.set_viewport_size({"width": width, "height": 900})
-        desk.page.wait_for_function(
-            """selector => [...document.querySelectorAll(selector)].every((c) => {
-              const [svg, style] = [c.querySelector("svg"), getComputedStyle(c)];
-              const room = c.clientWidth - parseFloat(style.paddingLeft) - parseFloat(style.paddingRight);
-              return Math.abs(svg.getBoundingClientRect().width - room) < 30;
-            })""",
-            arg=CHARTS,
-            timeout=5000,
-        )
+def test_charts_follow_the_width_of_the_window(widths):
+    assert {width: of["unfit"] for width, of in widths.items() if of["unfit"]} == {}
+
+
+def test_code_is_at_most_75_characters_wide(widths):
+    """Also where the window is wide."""
+    assert widths[1900]["code"] == []
 
 
 @pytest.mark.holding("charts")
@@ -143,45 +210,17 @@ def test_charts_follow_the_colour_mode_and_keep_settings(desk):
 
 
 @pytest.mark.holding("charts")
-def test_lines_are_named_at_their_ends_or_in_a_legend(desk):
+def test_lines_are_named_at_their_ends_or_in_a_legend(desk, widths):
     """At a desk, where a chart has six names at most: none on another. On a phone in the legend."""
-    named = """() => [...document.querySelectorAll(".semhub-vega")].filter(
-      (chart) => chart.spec.layer?.some((of) => of.encoding?.strokeDash)).map((chart) => ({
-      beside: [...chart.querySelectorAll(".line_names text")].map((text) => text.getBoundingClientRect().toJSON()),
-      legend: chart.querySelectorAll(".role-legend-entry text").length,
-      right: chart.querySelector("svg").getBoundingClientRect().right,
-    }))"""
-    charts = desk.page.evaluate(named)
+    charts = widths[DESK["width"]]["named"]
     assert all(bool(of["beside"]) != bool(of["legend"]) for of in charts)
     for of in charts:
         assert 6 < of["legend"] or of["beside"]
         rows = sorted(of["beside"], key=lambda box: box["top"])
         assert all(one["top"] + 12 <= other["top"] for one, other in pairwise(rows))
         assert all(box["right"] <= of["right"] for box in rows)
-    desk.page.set_viewport_size(PHONE)
-    desk.page.wait_for_function(f"({named})().every((of) => of.legend && !of.beside.length)", timeout=20_000)
-    desk.page.set_viewport_size(DESK)
-    again, several = f"({named})().filter((of) => of.beside.length).length", sum(bool(of["beside"]) for of in charts)
-    desk.page.wait_for_function(f"{again} === {several}", timeout=20_000)
+    assert all(of["legend"] and not of["beside"] for of in widths[PHONE["width"]]["named"])
     assert desk.errors == []
-
-
-def test_code_is_at_most_75_characters_wide(desk):
-    """What is shown of it; longer lines go on below. Also where the window is wide."""
-    wide = """all => all.filter((box) => {
-      const look = { textContent: "0".repeat(75), style: "position: absolute; white-space: pre; text-indent: 0" };
-      const ruler = box.appendChild(Object.assign(document.createElement("span"), look));
-      const [most, { width }] = [ruler.getBoundingClientRect().width, getComputedStyle(box)];
-      ruler.remove();
-      return parseFloat(width) > most + 1;
-    }).map((box) => box.textContent.slice(0, 80))"""
-    for switch in desk.page.get_by_role("button", name="Show code").all():
-        switch.press("Enter")
-    desk.page.set_viewport_size({"width": 1900, "height": 900})
-    assert desk.page.locator(".cell_input pre:visible").evaluate_all(wide) == []
-    desk.page.set_viewport_size(DESK)
-    for switch in desk.page.get_by_role("button", name="Hide code").all():
-        switch.press("Enter")
 
 
 @pytest.mark.holding("charts")
@@ -270,11 +309,8 @@ def test_units_and_links_of_claims_are_there_on_a_phone(phone):
         "all => all.map((cell) => [cell.querySelector('.strip-unit')?.checkVisibility(), cell.innerText])"
     )
     assert units and all(shown and said.strip()[-1] not in "]0123456789" for shown, said in units)
-    there = phone.page.context.browser.new_context(viewport=PHONE, has_touch=True, is_mobile=True)
-    page = there.new_page()
-    page.goto(phone.page.url, wait_until="load")
-    assert {*page.locator(".strip-link").evaluate_all("all => all.map((a) => getComputedStyle(a).opacity)")} == {"1"}
-    there.close()
+    opacity = "all => all.map((a) => getComputedStyle(a).opacity)"
+    assert {*phone.page.locator(".strip-link").evaluate_all(opacity)} == {"1"}
 
 
 @pytest.mark.holding("predictions")
@@ -342,18 +378,14 @@ def test_words_of_a_diagram_can_be_read_on_a_phone(phone):
 
 def test_what_goes_on_at_the_right_shows_it_on_a_phone(phone):
     """Code and texts wrap; a wide table, formula or drawing scrolls in a box of its own that fades where it goes on."""
-    page = phone.page
-    page.evaluate("document.querySelectorAll('.bd-article details').forEach((d) => { d.open = true; })")
-    page.wait_for_timeout(300)
-    cut = page.evaluate(
-        """() => [...document.querySelectorAll(".bd-article *")].filter((e) => {
-             const { overflowX, maskImage } = getComputedStyle(e), more = e.scrollWidth - e.clientWidth - e.scrollLeft;
-             if (more <= 2 || !e.clientWidth || !e.checkVisibility()) return false;
-             if (e.closest("svg, mjx-assistive-mml") || !["auto", "scroll"].includes(overflowX)) return false;
-             return e.tagName === "PRE" || maskImage === "none";
-           }).map((e) => e.outerHTML.slice(0, 120))"""
-    )
-    assert cut == []
+    phone.page.evaluate("document.querySelectorAll('.bd-article details').forEach((d) => { d.open = true; })")
+    cut = """() => [...document.querySelectorAll(".bd-article *")].filter((e) => {
+      const { overflowX, maskImage } = getComputedStyle(e), more = e.scrollWidth - e.clientWidth - e.scrollLeft;
+      if (more <= 2 || !e.clientWidth || !e.checkVisibility()) return false;
+      if (e.closest("svg, mjx-assistive-mml") || !["auto", "scroll"].includes(overflowX)) return false;
+      return e.tagName === "PRE" || maskImage === "none";
+    }).map((e) => e.outerHTML.slice(0, 120))"""
+    assert left(phone.page, cut) == []
 
 
 def test_no_sign_of_a_heading_stands_alone(phone):
@@ -371,7 +403,8 @@ def test_no_sign_of_a_heading_stands_alone(phone):
 
 
 def serious(page, **options) -> list[str]:
-    found = Axe().run(page, options={"resultTypes": ["violations"]} | options).response["violations"]
+    told = {"resultTypes": ["violations"], "preload": False}  # it cannot ask for the styles of a page from disk
+    found = Axe().run(page, options=told | options).response["violations"]
     return [
         f"{v['id']} ({v['impact']}): {node['target']} {node['failureSummary']}"
         for v in found
@@ -380,9 +413,21 @@ def serious(page, **options) -> list[str]:
     ]
 
 
+def hard_to_read(visit: Visit) -> list[str]:
+    """What axe finds serious: contrast last, in light and dark, where a page differs in its colours alone, as nearly
+    all its time is for that, and of a few texts of each look."""
+    contrast = "color-contrast"
+    found = serious(visit.page, rules={contrast: {"enabled": False}})
+    for mode in ("light", "dark"):
+        visit.mode(mode)
+        visit.page.evaluate(FEW)
+        found += [f"{mode}: {of}" for of in serious(visit.page, runOnly=[contrast])]
+        visit.page.evaluate("hiddenTexts.forEach((e) => { e.style.visibility = ''; })")
+    return found
+
+
 def test_axe_finds_nothing_serious(desk):
-    """With all open that opens; of long tables, charts and lists of functions a few entries, as all are made alike. A
-    dark page differs in its colours alone."""
+    """With all open that opens; of long tables, charts and lists of functions a few entries, as all are made alike."""
     desk.page.evaluate(
         """() => {
           for (const details of document.querySelectorAll("details")) details.open = true;
@@ -390,10 +435,7 @@ def test_axe_finds_nothing_serious(desk):
           for (const all of more) document.querySelectorAll(`${all}:nth-child(n + 6)`).forEach((e) => e.remove());
         }"""
     )
-    desk.mode("light")
-    assert serious(desk.page) == []
-    desk.mode("dark")
-    assert serious(desk.page, runOnly=["color-contrast"]) == []
+    assert hard_to_read(desk) == []
 
 
 def test_below_a_sub_path(phone):
@@ -464,48 +506,64 @@ def test_a_sound_plays_and_its_words_follow_the_sliders(phone):
     assert phone.errors == []
 
 
-def test_the_chapters_are_short(browser):
-    """The words that a reader sees at a desk, those of tables too, but not those in drawings, formulas and menus."""
-    seen = """() => {
-      const texts = document.createTreeWalker(document.querySelector(".bd-article"), NodeFilter.SHOW_TEXT);
-      const words = [], apart = "script, style, svg, option, mjx-container, .visually-hidden";
-      while (texts.nextNode()) {
-        const { parentElement: of, textContent } = texts.currentNode;
-        const shown = of.checkVisibility() && !of.closest(apart) && textContent.match(/\\p{L}[\\p{L}\\p{N}'’_-]*/gu);
-        words.push(...(shown || []));
-      }
-      return words.length;
-    }"""
-    counts = {}
+@pytest.fixture(scope="session")
+def chapters(browser):
+    """Of each chapter at a desk, loaded once: its words as they are shown then; whether its last chart is near, and
+    wanted; which charts in folds are drawn before these are opened, and which of all that a reader comes to are not
+    drawn then; its pixels with all charts drawn and folds closed again; its minutes; what charts open on."""
+    told, there = {}, Visit(browser, DISK, DESK)
+    in_folds = f"[...document.querySelectorAll('details.below-input {CHARTS}')]"
+    drawn, last = "(c) => c.dataset.drawn && c.querySelector('svg path')", there.page.locator(CHARTS).last
+    named = ".map((c) => c.getAttribute('aria-label'))"
     for page in [page for page in PAGES if page.startswith("notebooks/")]:
-        there = Visit(browser, DISK, DESK)
         there.page.goto(DISK + page, wait_until="load")
-        counts[page] = there.page.evaluate(seen)
-        there.context.close()
+        of = told[page] = {"words": there.page.evaluate(SEEN)}
+        of["near"], of["wanted"] = last.evaluate(NEAR)
+        of["early"] = there.page.evaluate(f"() => {in_folds}.filter({drawn}){named}")
+        last.scroll_into_view_if_needed()
+        of["late"] = left(
+            there.page,
+            f"() => [...document.querySelectorAll('{CHARTS}')].slice(-1).filter((c) => !({drawn})(c)){named}",
+            20_000,
+        )
+        for fold in there.page.locator(f"details.below-input:has({CHARTS})").all():
+            fold.locator("summary").first.press("Enter")  # a click could miss while a chart above is being drawn
+            fold.locator(CHARTS).first.scroll_into_view_if_needed()
+        of["late"] += left(there.page, f"() => {in_folds}.filter((c) => !({drawn})(c)){named}", 20_000)
+        there.page.evaluate("document.querySelectorAll('details.below-input').forEach((d) => { d.open = false; })")
+        there.settle()
+        of["pixels"] = there.page.locator(".bd-article").bounding_box()["height"]
+        [of["minutes"]] = map(int, re.findall(r"Time to\s+read: (\d+) min", there.page.inner_text(".bd-article")))
+        figures, first = there.page.locator("figure"), ":is(select, input:checked)"
+        of["opens"] = {
+            chart: figures.filter(has_text=chart)
+            .locator(first)
+            .first.evaluate("c => c.selectedOptions?.[0].text ?? c.value")
+            for chart in OPENS.get(page, {})
+        }
+    assert there.errors == []
+    there.context.close()
+    return told
+
+
+def test_the_chapters_are_short(chapters):
+    """The words that a reader sees at a desk, those of tables too, but not those in drawings, formulas and menus."""
+    counts = {page: of["words"] for page, of in chapters.items()}
     assert len(counts) == 13 and min(counts.values()) > 500 and sum(counts.values()) <= WORDS, counts
 
 
-def test_a_chapter_is_read_in_one_sitting(browser):
-    """Its pixels at a desk, with all charts drawn, and its minutes; a chart in a fold is drawn when that is opened; and
-    charts open on what their text is about."""
-    lengths, minutes = {}, {}
-    for page in [page for page in PAGES if page.startswith("notebooks/")]:
-        there = Visit(browser, DISK, DESK).open(page)
-        lengths[page] = there.page.locator(".bd-article").bounding_box()["height"]
-        [minutes[page]] = map(int, re.findall(r"Time to\s+read: (\d+) min", there.page.inner_text(".bd-article")))
-        for chart, first in OPENS.get(page, {}).items():
-            choice = there.page.locator("figure").filter(has_text=chart).locator(":is(select, input:checked)").first
-            assert choice.evaluate("c => c.selectedOptions?.[0].text ?? c.value") == first
-        there.context.close()
-        there = Visit(browser, DISK, DESK)
-        there.page.goto(DISK + page, wait_until="load")
-        for fold in there.page.locator(f"details.below-input:has({CHARTS})").all():
-            assert not fold.locator(CHARTS).first.get_attribute("data-drawn")
-            fold.locator("summary").first.press("Enter")  # a click could miss while a chart above is being drawn
-            fold.locator(f"{CHARTS} svg path").first.wait_for(timeout=20_000)
-        assert there.errors == []
-        there.context.close()
-    assert max(lengths.values()) <= LONGEST and max(minutes.values()) <= MINUTES, (lengths, minutes)
+def test_a_chapter_is_read_in_one_sitting(chapters):
+    """Its pixels at a desk, with all charts drawn, and its minutes; and charts open on what their text is about."""
+    took = {page: (of["pixels"], of["minutes"]) for page, of in chapters.items()}
+    assert all(pixels <= LONGEST and minutes <= MINUTES for pixels, minutes in took.values()), took
+    assert {page: of["opens"] for page, of in chapters.items() if of["opens"]} == OPENS
+
+
+def test_charts_are_drawn_when_they_come_near(chapters):
+    """The last of several is not there at first, and is when a reader has come to it; one in a fold when that opens."""
+    assert {page: of["wanted"] for page, of in chapters.items()} == {page: of["near"] for page, of in chapters.items()}
+    assert not all(of["near"] for of in chapters.values())
+    assert {page: found for page, of in chapters.items() if (found := of["early"] + of["late"])} == {}
 
 
 def test_without_scripts_charts_are_pictures(browser):
@@ -539,23 +597,16 @@ def test_no_two_claims_of_a_model_say_the_same():
 
 
 @pytest.mark.holding("charts")
-def test_every_chart_is_on_paper(browser, desk):
+def test_every_chart_is_on_paper(desk):
     """Those that no reader has come near too, by promises alone, as a browser that prints waits for nothing else, but
     those on pictures, which have to load; and none wider than the paper."""
-    there = Visit(browser, DISK, DESK)
-    there.page.goto(desk.page.url, wait_until="load")
-    bare = """async (selector) => {
-      dispatchEvent(new Event("beforeprint"));
-      for (let k = 0; k < 2000; k++) await null;
-      const plain = [...document.querySelectorAll(selector)].filter((chart) => !chart.spec.datasets?.pictures);
-      return [plain.length > 0, plain.filter((chart) => !chart.querySelector("svg path")).length];
-    }"""
-    assert there.page.evaluate(bare, CHARTS) == [True, 0]
-    there.page.emulate_media(media="print")
+    charts, without_ink = desk.on_paper
+    assert charts and not without_ink
+    desk.page.emulate_media(media="print")
     most = "all => [...new Set(all.map((svg) => getComputedStyle(svg).maxWidth))]"
-    assert there.page.eval_on_selector_all(f"{CHARTS} svg.marks", most) == ["100%"]
-    assert there.errors == []
-    there.context.close()
+    assert desk.page.eval_on_selector_all(f"{CHARTS} svg.marks", most) == ["100%"]
+    desk.page.emulate_media(media="screen")
+    assert desk.errors == []
 
 
 @pytest.mark.holding("charts")
