@@ -23,10 +23,11 @@ import pandas as pd
 
 from .errors import need
 from .evidence import evenly
-from .markup import MORE, STYLES, Style, Types, data_types, styles
+from .markup import MORE, SIDES, STYLES, Style, Types, data_types, sides, styles
 
 # Pixels for the names beside a plot, less on a phone; measured on the page.
 _LIMIT = altair.ExprRef("min(260, 0.4 * (isFinite(containerSize()[0]) ? containerSize()[0] : 600))")
+ROW = 26  # pixels of a bar or a row of cells, for a name of two lines
 MAX_ROWS = 5000  # Altair refuses more, and a page would be slow
 SHOWN = ("model", "condition", "of", "series", "reading", "layer", "depth", "strength")
 NUMBERS = ("value", "low", "high", "null_high", "p", "n")
@@ -147,7 +148,7 @@ def bars(
     kinds = data_types(data["series"], types)
     look = styles(kinds, types if 2 * sum(map(bool, kinds.values())) > len(kinds) else dict.fromkeys(kinds, "digits"))
     base, params = _switched(altair.Chart(data), data, switch)
-    base = base.encode(y=altair.Y("series:N", sort=list(look), title=None, axis=altair.Axis(labelLimit=_LIMIT)))
+    base = base.encode(y=altair.Y("series:N", sort=list(look), title=None, axis=altair.Axis(**_names(look))))
     bar = base.mark_bar(opacity=0.85).encode(
         x=altair.X("value:Q", title=y, axis=altair.Axis(labelOverlap=True, labelSeparation=10)),
         color=_marks(look)["color"].legend(None),
@@ -158,7 +159,7 @@ def bars(
         layers.append(base.mark_rule(strokeWidth=3, color="#808080", aria=False).encode(x="low:Q", x2="high:Q"))
         notes.append("Grey rules: 95% intervals.")
     chart = altair.layer(*layers).add_params(*params)
-    return _finished(chart, notes, height=min(max(34 * len(look), 120), 520), **words)
+    return _finished(chart, notes, height=max(min(34 * len(look), 520), min(ROW * len(look), 780), 120), **words)
 
 
 def heatmap(
@@ -199,14 +200,23 @@ def heatmap(
         base = base.transform_filter("datum.layer === layer_choice")
     base = base.encode(
         x=altair.X(x, title=x_title or x, axis=altair.Axis(labelAngle=0, labelOverlap=True, **percent), **axis(x)),
-        y=altair.Y(y, title=y, axis=altair.Axis(labelOverlap=True, labelLimit=_LIMIT), **axis(y)),
+        y=altair.Y(y, title=y, axis=altair.Axis(labelOverlap=True, **_names(data[y])), **axis(y)),
     )
     if data["value"].notna().sum() < math.prod(data[c].nunique() for c in {x, y, switch, "layer"} & {*data}):
         notes.append("Empty cells: not measured.")
     legend = altair.Legend(title=value_title, orient="top", titleLimit=300, gradientLength=110)
     colour = altair.Color("value:Q", scale=scale, legend=legend)
     chart = altair.layer(base.mark_rect().encode(color=colour, tooltip=_tooltip(data, y, x))).add_params(*params)
-    return _finished(chart, notes, height=min(max(26 * data[y].nunique(), 160), 520), **words)
+    most = 520 if pd.api.types.is_numeric_dtype(data[y]) else 780
+    return _finished(chart, notes, height=min(max(ROW * data[y].nunique(), 160), most), **words)
+
+
+def _names(names: Iterable[Any]) -> dict[str, Any]:
+    """How the names beside a plot are written: where there is little room, long ones in two lines."""
+    wide = {name: textwrap.wrap(name, len(name) // 2 + 4) for name in map(str, names) if len(name) > 20}
+    narrow = "isFinite(containerSize()[0]) && containerSize()[0] + 0 * width < 480"  # `width`: as in `_marks`
+    expression = f"{narrow} && {json.dumps(wide, ensure_ascii=False)}[datum.label] || datum.label"
+    return {"labelLimit": _LIMIT, "labelLineHeight": 12, "labelExpr": expression}
 
 
 def trajectories(table: pd.DataFrame, targets: pd.DataFrame, *, types: Types = None, **words: str) -> altair.LayerChart:
@@ -224,17 +234,15 @@ def trajectories(table: pd.DataFrame, targets: pd.DataFrame, *, types: Types = N
         scale = altair.Scale(domain=[*answers, ""], range=[*MORE[: len(answers)], STYLES["control"].colour])
         look["color"] = altair.Color("answer:N", scale=scale, legend=None)
         notes = ["Colour: the answer.", *notes]
-    at = marks[["x", "y"]].to_numpy(float) @ [1, 1j]
-    apart = abs(at[:, None] - at)
-    apart[range(len(at)), range(len(at))] = math.inf
-    nearest = apart.argmin(axis=1) if len(at) > 1 else range(len(at))
-    marks["right"] = [(at[i].real, i) >= (at[k].real, k) for i, k in enumerate(nearest)]
+    ends = {}
+    for column, share in (("x", 0.12), ("y", 0.06)):  # room also for the words beside marks
+        both = pd.concat([paths[column], marks[column]])
+        pad = share * float(both.max() - both.min() or 1)
+        ends[column] = [float(both.min() - pad), float(both.max() + pad)] if both.notna().any() else [0.0, 1.0]
+    marks["side"] = sides(marks, ends)
 
     def axis(kind, column: str, text: str):
-        both = pd.concat([paths[column], marks[column]])
-        pad = (0.12 if column == "x" else 0.06) * float(both.max() - both.min() or 1)  # also for the words beside marks
-        ends = [float(both.min() - pad), float(both.max() + pad)] if both.notna().any() else [0.0, 1.0]
-        fixed = altair.Scale(domain=ends, nice=False, zero=False)
+        fixed = altair.Scale(domain=ends[column], nice=False, zero=False)
         return kind(f"{column}:Q", title=text, scale=fixed, axis=altair.Axis(grid=False))
 
     place = {"x": axis(altair.X, "x", "first component"), "y": axis(altair.Y, "y", "second component")}
@@ -247,8 +255,8 @@ def trajectories(table: pd.DataFrame, targets: pd.DataFrame, *, types: Types = N
     # "guide-label" gives the words the colour of the axis labels, in whatever configuration the page embeds
     text = {"style": "guide-label", "fontSize": 13, "fontWeight": "bold", "baseline": "middle"}
     labels = [
-        target.transform_filter(f"{sign}datum.right").mark_text(align=side, dx=dx, **text).encode(text="word:N")
-        for sign, side, dx in (("", "left", 9), ("!", "right", -9))
+        target.transform_filter(f"datum.side === {k}").mark_text(**place, **text).encode(text="word:N")
+        for k, place in enumerate(SIDES)
     ]
     middle = float(paths["layer"].max()) / 2
     chart = altair.layer(line, dot, *labels, point).add_params(_slider(paths, middle))
@@ -261,9 +269,11 @@ def overlay(table: pd.DataFrame, images: Mapping[str, Any], *, layer: int, **wor
 
     `table`: one row per picture, reading, among, layer and patch, in reading order, with row, column, rows, columns,
     view (the part of the picture under the patches, in shares of width and height), word, value (a probability), right
-    (outlined). images: PIL picture by its name in the table. layer: near which the slider starts. The page holds one
-    row of words per picture and layer, which Vega takes apart.
+    (outlined). images: PIL picture by its name in the table. layer: near which the slider starts, at the reading and
+    the picture with most true words there. The page holds one row of words per picture and layer, which Vega takes
+    apart.
     """
+    table, note = _truest(table, layer)
     keys, rows = ["picture", "reading", "among", "layer"], []
     for key, part in table.groupby(keys, sort=False):
         cells = {"word": part["word"].tolist(), "p": [float(f"{p:.2g}") for p in part["value"]]}
@@ -292,9 +302,23 @@ def overlay(table: pd.DataFrame, images: Mapping[str, Any], *, layer: int, **wor
     photo = photo.transform_calculate(x="0", y="0").mark_image(**whole).encode(url="url:N", **_place("x", "y"))
     chart = altair.layer(photo, *_patches(base), *_words_on(base))
     chart = chart.add_params(*sizes, params[0], _slider(table, layer), *params[1:], fade)
-    done = _finished(chart, ["Outlined: true of what the patch shows."], height=420, **words)
+    done = _finished(chart, ["Outlined: true of what the patch shows.", *note], height=420, **words)
     done.datasets = altair.Datasets(words=rows, pictures=shown)
     return done
+
+
+def _truest(table: pd.DataFrame, layer: int) -> tuple[pd.DataFrame, list[str]]:
+    """An overlay's table, ordered so that the picture and the reading with most true words near `layer` come first,
+    among the first candidates; and a note that says so."""
+    near = min(table["layer"].unique(), key=lambda one: abs(one - layer))
+    some = table[(table["layer"] == near) & (table["among"] == table["among"].iloc[0])]
+    true = some.groupby(["picture", "reading"], sort=False)["right"].sum()
+    if not true.max():
+        return table, []
+    picture, reading = true.idxmax()
+    later = 2 * (table["picture"] != picture) + (table["reading"] != reading)
+    note = f"Opens on the picture and the reading with most true words: {picture}, {reading}."
+    return table.iloc[later.argsort(kind="stable")], [note]
 
 
 def _place(x: str, y: str) -> dict:

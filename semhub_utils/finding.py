@@ -323,11 +323,12 @@ class Finding:
             return note(self.why_nothing())
         by, places = [by] if isinstance(by, str) else [*by], [options.get("x"), options.get("y")]
         table, switches = _laid_out(self._own_claims(table), experiment, [*filter(None, by)], called or {}, places)
-        of, least = options.get("value_title") or options.get("y") or "share of answers", ZERO
+        of, least, slides = options.get("value_title") or options.get("y") or "share of answers", ZERO, False
         if draw is figures.heatmap:
             options["switch"] = (*switches, "reading")[0]
             at = dict.fromkeys((options["x"], options["y"], *["layer"] * ("layer" in table)), "")
             least = ZERO if options.get("diverging") else 0.05 * table["value"].abs().max()  # all have one scale
+            slides = "layer" in table and "layer" not in places
         else:
             styled = {proper(name): kind for name, kind in {**self.types, **(types or {})}.items()}
             options |= {"types": styled, "switch": switches}
@@ -338,8 +339,9 @@ class Finding:
         if not first["value"].abs().max() > ZERO:
             names = f" ({'; '.join(dict.fromkeys(first['series']))})" if "series" in first else ""
             return note(f"{options['title']} Nothing is to be seen: the {of} is 0 throughout{names}.")
+        told = table[table["layer"] == table["layer"].max()] if slides else table  # at which a slider opens
         caption = caption_of(
-            table.drop(columns=[] if by != [""] else ["series"], errors="ignore"), switches, at=at, lowest="loss" in of
+            told.drop(columns=[] if by != [""] else ["series"], errors="ignore"), switches, at=at, lowest="loss" in of
         )
         return show(draw(table, **options), table, caption)
 

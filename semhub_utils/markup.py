@@ -158,6 +158,36 @@ def styles(series: Iterable[str], types: Types = None) -> dict[str, Style]:
     return chosen
 
 
+SIDES = ({"align": "left", "dx": 9, "dy": 0}, {"align": "right", "dx": -9, "dy": 0})
+SIDES += ({"align": "center", "dx": 0, "dy": -14}, {"align": "center", "dx": 0, "dy": 14})  # of a mark, for its word
+
+
+def sides(marks: pd.DataFrame, ends: Mapping[str, Sequence[float]]) -> list[int]:
+    """On which of SIDES of its mark each word stands, so that it lies on no mark, no other word and no axis where it
+    can; one after the other, measured on a phone."""
+    (left, right), (bottom, top) = ends["x"], ends["y"]
+    at = [
+        (240 * (x - left) / (right - left), 340 * (top - y) / (top - bottom)) for x, y in marks[["x", "y"]].to_numpy()
+    ]
+    taken, chosen = [(x - 7, y - 7, x + 7, y + 7) for x, y in at], []
+
+    def box(x: float, y: float, word: str, side: Mapping[str, Any]) -> tuple[float, ...]:
+        wide = 8.5 * len(word)
+        start = x + side["dx"] - {"left": 0, "right": wide, "center": wide / 2}[side["align"]]
+        return start, y + side["dy"] - 7, start + wide, y + side["dy"] + 7
+
+    def lost(of: tuple[float, ...]) -> float:
+        """How much of a box lies on others, or outside."""
+        on = (max(0, min(a[2], of[2]) - max(a[0], of[0])) * max(0, min(a[3], of[3]) - max(a[1], of[1])) for a in taken)
+        return sum(on) + 14 * max(0, -of[0], of[2] - 240) + 60 * max(0, -of[1], of[3] - 340)
+
+    for (x, y), word in zip(at, marks["word"].astype(str), strict=True):
+        boxes = [box(x, y, word, side) for side in SIDES]
+        chosen.append(min(range(len(SIDES)), key=lambda k: lost(boxes[k])))
+        taken.append(boxes[chosen[-1]])
+    return chosen
+
+
 CHART = re.compile(  # as Altair's universal template writes it
     r'<style>\s*#(?P<id>[\w-]+)\.vega-embed.*?</style>\s*<div id="(?P=id)">(?P<still>[^<]*(?:<img[^>]*>)?)</div>'
     r"\s*<script[^>]*>(?P<js>.*?)</script>",

@@ -29,7 +29,8 @@ from . import book, holds
 from .errors import need
 from .identity import slug
 from .markup import table_box
-from .onfile import PLACE, Held, read_all
+from .onfile import CLAIMS, PLACE, Held, read_all
+from .onfile import TABLES as ROWS
 from .rows import family
 from .strips import SYMBOLS, with_others
 
@@ -45,6 +46,7 @@ WORDS, SECONDS = 230, 20  # a reader's in a minute, and for a figure
 MESSAGES = "messages.txt"  # of the process that builds, which has the standard error of another one
 INSTRUMENTS, METHODS = ("lens", "similarity", "intervention"), ("released", "ours", "floor")
 TABLES = ("DECODERS", "SEEING", "LISTENING")  # of the tests' architectures
+FILED = (ROWS, CLAIMS)  # of a model's results on file, what can be downloaded
 SITE_PACKAGES = ("altair", "papermill", "jupyter-book")  # the runs' own versions stand in their results
 FRONT = """<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><title>The Semantic Hub</title>
@@ -164,6 +166,10 @@ def stage(executed: Iterable[Path], target: Path, *, root: Path, results: Path, 
     entries = sorted({(of["name"], of["version"], of["licence"]) for of in vendored})
     libraries = _table(("Library", "Version", "Licence"), entries)
     pages = {"status": status_table(held), "bench": bench_tables(bench), "vendor": libraries}
+    pages |= {"takeaway": takeaway(pages_of), "tables": tables(root / PLACE, target / "book/_static/results")}
+    listed = re.findall(r"^\| `.+", (book.PACKAGE / "samples/README.md").read_text("utf-8"), re.M)
+    samples = [[cell.strip() for cell in line.split("|")[2:5]] for line in listed]
+    pages["samples"] = _table(("What", "Made by", "Licence"), samples)
     pages |= {"tiles": raw(tiles(pages_of, held, parts(root))), "transfer": raw(transfer(abroad()))}
     pages |= _of_models(held, refused, root, target / "book/_static/holds")
     for name, text in pages.items():
@@ -175,7 +181,9 @@ def _of_models(held: Sequence[Held], refused: Sequence[str], root: Path, scripts
     predictions = holds.read_predictions(root / PLACE / "predictions.csv")
     scripts.mkdir()
     told = [
-        {"slug": slug(one.name), "label": one.label, "chapters": [*one.runs], "grid": bool(one.grid)} for one in held
+        {"slug": slug(one.name), "label": one.label, "chapters": [*one.runs], "grid": bool(one.grid)}
+        | {"claims": [{"id": c["id"], "reading": c["reading"]} for c in one.claims if c["evidence"].get("layers")]}
+        for one in held
     ]
     index = f"window.semhubModels={json.dumps(told, ensure_ascii=False)};\n"
     (scripts / "models.js").write_text(index, "utf-8")
@@ -203,6 +211,34 @@ def _of_models(held: Sequence[Held], refused: Sequence[str], root: Path, scripts
 def raw(text: str) -> str:
     """HTML as a part of a page in Markdown."""
     return f"```{{raw}} html\n{text}\n```\n"
+
+
+def takeaway(pages: Mapping[str, tuple[dict, str]]) -> str:
+    """Of each chapter its page, the executed notebook, and its exercises as page and notebook."""
+
+    def file(path: str) -> str:
+        return f'<a href="../_sources/{path}.ipynb" download>.ipynb</a>'
+
+    rows = []
+    for stem, (page, _) in pages.items():
+        title = re.search(r"^# (.+)", page["cells"][0]["source"], re.M)[1]
+        own, asked = f"notebooks/{stem}", f"book/exercises/{stem}"
+        rows.append((f"[{int(stem[:2])}. {title}](../{own}.ipynb)", file(own)))
+        rows[-1] += (f"[page](exercises/{stem}.ipynb), {file(asked)}",)
+    return _table(("Chapter", "Executed", "Exercises"), rows)
+
+
+def tables(filed: Path, target: Path) -> str:
+    """Puts the tables and claims on file where the site has them, and lists them."""
+    rows = []
+    for folder in sorted(path.parent for path in filed.glob(f"*/{FILED[0]}")):
+        (target / folder.name).mkdir(parents=True)
+        for name in FILED:
+            shutil.copy(folder / name, target / folder.name)
+        places = (Path("../_static/results", folder.name, name) for name in FILED)
+        links = (f'<a href="{place}" download>{"".join(Path(place.name).suffixes)}</a>' for place in places)
+        rows.append((folder.name.replace("--", "/"), *links))
+    return _table(("Model", "Tables", "Claims"), rows)
 
 
 # The front page
@@ -308,26 +344,27 @@ def models_table(held: Sequence[Held]) -> str:
     rows = []
     for one in held:
         of, runs = family(one.claims), [*one.runs.values()]
-        files = sorted({f"`{name}` {sha[:12]}…" for run in runs for name, sha in run.get("files", {}).items()})
+        files = {f"<code>{name}</code> {sha[:12]}…" for run in runs for name, sha in run.get("files", {}).items()}
         days = max(run["finished"][:10] for run in runs) + f" ({len(one.stale)} stale)" * bool(one.stale)
-        counts = (of[k] for k in ("claims", "tested", "holds", "expected_by_chance", "remain"))
-        rows.append((f"`{one.name}`", "<br>".join(files), days, *(f"{number:.3g}" for number in counts)))
-    head = ("Model", "Weights, sha256", "Newest run", "Claims", "tested", "hold", "by chance at most", "after Holm")
-    return _table(head, rows, 5)
+        about = f"<code>{one.name}</code><br>{days}"
+        if files:
+            about += f"<details><summary>Weights</summary>sha256<br>{'<br>'.join(sorted(files))}</details>"
+        counts = (f"{of[k]:.3g}" for k in ("holds", "expected_by_chance", "remain"))
+        rows.append((about, f"{of['tested']}/{of['claims']}", *counts))
+    return _table(("Model, newest run", "Tested", "Hold", "By chance", "Holm"), rows, 4)
 
 
 def times_table(held: Sequence[Held]) -> str:
-    """Seconds and peak memory of each chapter on each model."""
-
-    def told(run: dict[str, Any] | None) -> str:
-        memory = run and run.get("peak_memory_bytes")
-        return f"{run['seconds']:.0f} s{f' · {memory / 2**30:.1f} GiB' * bool(memory)}" if run else "–"
-
+    """Of each model what all of its chapters took, what the longest did, and the most memory."""
     if not held:
         return "No results were found when this page was built.\n"
-    names = dict.fromkeys(chapter for one in held for chapter in one.runs)
-    rows = [(name, *(told(one.runs.get(name)) for one in held)) for name in names]
-    return _table(("Chapter", *(one.label for one in held)), rows, len(held))
+    rows = []
+    for one in held:
+        took = [run["seconds"] for run in one.runs.values()]
+        memory = max(run.get("peak_memory_bytes") or 0 for run in one.runs.values())
+        peak = f"{memory / 2**30:.1f}" if memory else "–"
+        rows.append((one.label, f"{len(took)}", f"{sum(took):.0f} s", f"{max(took):.0f} s", peak))
+    return _table(("Model", "Chapters", "In all", "Longest", "GiB"), rows, 4)
 
 
 def sweep_cost(public: Sequence[Held], models: int = 10) -> str:
@@ -388,7 +425,7 @@ def bench_tables(run: dict[str, Any]) -> str:
     ]
     if chapters:
         parts.append("By chapter, on its own items: times faster than released · times the floor.\n")
-        parts.append(_table(("Chapter", "Lens", "Similarity", "Intervention"), chapters))
+        parts.append(_table(("Chapter", "Lens", "Similarity", "Intervention"), chapters, 3))
     return "\n".join(parts)
 
 

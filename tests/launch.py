@@ -12,7 +12,7 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 # Where else the address stands, and what stands before it there.
-MENTIONS = {"README.md": "git clone ", "CITATION.cff": "repository-code: "}
+MENTIONS = {"README.md": "git clone ", "CITATION.cff": "repository-code: ", "book/run_on_your_model.md": "git clone "}
 BADGE_MARK = "[![Open in Colab]"
 INSTALL_MARK = "google.colab"
 

@@ -3,9 +3,12 @@
 The solutions are executed as a reader would, in one process, on the models and tables that ship."""
 
 import ast
+import json
 import re
 import resource
+import sys
 from functools import cache
+from types import SimpleNamespace
 
 import jupytext
 import pytest
@@ -120,11 +123,42 @@ def test_all_solutions_are_done_in_three_minutes():
 
 def test_the_page_for_lecturers_links_figures_that_chapters_draw_and_how_to_cite():
     text = (ROOT / "book/teach.md").read_text("utf-8")
-    linked = re.findall(r"\{figure\}`(\d\d) ([^`]+)`", text)
-    assert len(linked) >= 10
+    [listed] = re.findall(r"```\{figures\}\n(.*?)```", text, re.DOTALL)
+    linked = re.findall(r"\{figure\}`(\d\d) ([^`]+)`", text) + re.findall(r"^(\d\d) (.+?) \| \S", listed, re.M)
+    assert len(linked) >= 20 and len(listed.splitlines()) >= 15
     for number, title in linked:
         [path] = [path for path in chapters() if path.stem.startswith(number)]
         assert any(f'"{title}"' in cell.source for cell in cells(path)), title
     assert f"{{{repository_url()}}}" in text and "@inproceedings{wu2025semantic" in text
-    minutes = [int(n) for n in re.findall(r"^\| (\d+) \|", text, re.M)]
-    assert sum(minutes) == 90
+    slots = re.findall(r"^\| (\d+) \| (.+) \| (.+) \|$", text, re.M)
+    assert sum(int(minutes) for minutes, *_ in slots) == 90
+    assert all("{figure}" in shown or "](" in shown for _, shown, _ in slots), "what to show"
+    assert [before for *_, before in slots if "](" not in before] == ["Nothing."]
+
+
+def test_a_figure_is_recommended_by_what_its_section_came_to(tmp_path):
+    """What holds first, what does not behind it; what cannot be tested is not there."""
+    sys.path.append(str(ROOT / "book/_ext"))
+    import teaching
+
+    def section(title, *verdicts):
+        rows = "".join(f'<tr id="a" data-verdict="{verdict}">' for verdict in verdicts)
+        shown = f'<figure id="f" href="#figure-3-1"><a href="#figure-3-1">Figure 3.1</a> <b>{title}</b>{rows}'
+        head = {"cell_type": "markdown", "source": ["# Chapter\n", f"\n## {title}\n"]}
+        return [head, {"cell_type": "code", "outputs": [{"data": {"text/html": [shown]}}]}]
+
+    asked = {"Good?": {"holds", "inconclusive"}, "Bad?": {"explained by"}, "Open?": {"cannot be tested here"}}
+    asked["Bare?"] = set()
+    (tmp_path / "notebooks").mkdir()
+    cells = [cell for title, verdicts in asked.items() for cell in section(title, *verdicts)]
+    (tmp_path / "notebooks/03_arithmetic.ipynb").write_text(json.dumps({"cells": cells}))
+    for title, verdicts in asked.items():
+        link, told = teaching.found(tmp_path, f"03 {title}")
+        assert told == verdicts and link.astext() == f"Figure 3.1: {title}" and link["refuri"].endswith("#figure-3-1")
+    directive = teaching.Figures.__new__(teaching.Figures)
+    directive.content = [f"03 {title} | So." for title in asked]
+    settings = SimpleNamespace(env=SimpleNamespace(srcdir=tmp_path))
+    directive.state = SimpleNamespace(document=SimpleNamespace(settings=settings))
+    _, good, lead, bad = directive.run()
+    assert [item.astext() for item in good] == ["Figure 3.1: Good? So.", "Figure 3.1: Bare? So."]
+    assert "answer is no" in lead.astext() and [item.astext() for item in bad] == ["Figure 3.1: Bad? So."]

@@ -8,6 +8,7 @@ import xml.etree.ElementTree as ET
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from semhub_utils import figures
 from semhub_utils.errors import SemhubError
@@ -261,6 +262,38 @@ def test_a_model_of_many_layers_is_drawn_one_layer_in_so_many():
     assert data.groupby("model").layer.max().to_dict() == {"long": 80, "short": 77} and len(data) <= 5000
     spec, _ = drawn(figures.curves(long[long.text != "d"], y="p", switch=("text", "reading"), **WORDS))
     assert "is drawn" not in spec["usermeta"]["notes"]
+
+
+def test_long_names_take_two_lines_where_there_is_little_room():
+    long = "languages: language of the layers"
+    rows = [f"{long} {k}" for k in range(40)]
+    table = pd.DataFrame({"series": [long, "short"] * 20, "value": 1.0, "row": rows, "x": 1})
+    for chart, rows in (
+        (figures.bars(table, y="share", **WORDS), 2),
+        (figures.heatmap(table, x="x", y="row", value_title="share", **WORDS), 30),
+    ):
+        spec = chart.to_dict()
+        axis = next(n["encoding"]["y"]["axis"] for n in walk(spec) if "y" in n.get("encoding", {}))
+        assert '["languages: language", "of the layers' in axis["labelExpr"] and "short" not in axis["labelExpr"]
+        assert spec["height"] >= 2 * axis["labelLineHeight"] * rows
+
+
+def test_a_picture_opens_where_most_words_are_true():
+    cells = itertools.product(("plain", "good"), ("normed", "neighbours"), ("things", "all"), (0, 4), range(4))
+    table = pd.DataFrame(cells, columns=["picture", "reading", "among", "layer", "patch"])
+    table = table.assign(word="red", value=0.5, rows=2, columns=2, view=[(0, 0, 1, 1)] * len(table), right=False)
+    images = dict.fromkeys(("plain", "good"), Image.new("RGB", (4, 4)))
+
+    def opens(layer, some):
+        spec = figures.overlay(some, images, layer=layer, **WORDS).to_dict()
+        return {p["name"]: p["value"] for p in spec["params"] if "bind" in p}, spec["usermeta"]["notes"]
+
+    first, notes = opens(4, table)
+    assert (first["picture_choice"], first["reading_choice"]) == ("plain", "normed") and "Opens" not in notes
+    best = (table.picture == "good") & (table.reading == "neighbours") & (table.among == "things") & (table.layer == 4)
+    first, notes = opens(3, table.assign(right=best))
+    assert (first["picture_choice"], first["reading_choice"], first["among_choice"]) == ("good", "neighbours", "things")
+    assert "most true words: good, neighbours." in notes
 
 
 def test_missing_words_are_refused(curves):

@@ -17,7 +17,7 @@ from test_results import PARAMETERS, Model, found
 import semhub_utils
 from semhub_utils.chapter import TOY, Chapter, left_out, listing
 from semhub_utils.finding import Finding, caption_of
-from semhub_utils.markup import STYLES, cell_text, diagram
+from semhub_utils.markup import SIDES, STYLES, cell_text, diagram, sides
 from semhub_utils.results import Run
 from semhub_utils.spokes.items import Items, LensItem
 from semhub_utils.verdicts import UNTESTABLE
@@ -242,9 +242,31 @@ def test_paths_have_the_colour_of_their_answer_and_a_caption(run):
     assert colour == {"two": "two", "three": "three", "2": "two", "3": "three", "0": ""}
     look = [layer["encoding"]["color"] for layer in spec["layer"] if "color" in layer["encoding"]]
     assert {of["field"] for of in look} == {"answer"} and len({*look[0]["scale"]["range"]}) == 3
-    right = {row["word"]: row["right"] for row in rows if "right" in row}
-    assert right["3"] and not right["2"] and right["two"] and not right["three"], "each away from the other"
+    side = {row["word"]: row["side"] for row in rows if "side" in row}
+    assert side["2"] != side["3"] and side["two"] != side["three"], "each away from the other"
     assert [p["value"] for p in spec["params"]] == [1]
+
+
+def test_words_beside_marks_lie_on_no_other_and_no_axis():
+    """Two marks at the left edge, and one on top of another: no word goes over the edge or where another is."""
+    names, x, y = ["five", "two", "four", "three"], [0.02, 0.1, 0.5, 0.5], [0.5, 0.5, 0.8, 0.81]
+    marks = pd.DataFrame({"word": names, "x": x, "y": y})
+    chosen = sides(marks, {"x": [0.0, 1.0], "y": [0.0, 1.0]})
+    five, two, four, three = (SIDES[k] for k in chosen)
+    assert five["align"] != "right" and (five["dy"], two["dy"]) != (0, 0)
+    assert four != three and {SIDES.index(four), SIDES.index(three)} != {2, 3} or four["dy"] > three["dy"]
+
+
+def test_a_caption_is_of_the_layer_at_which_a_slider_opens(run):
+    cells = itertools.product("ab", "cd", range(3))
+    table = pd.DataFrame(cells, columns=["row", "column", "layer"]).assign(experiment="map", value=0.1)
+    table.loc[(table.layer == 0) & (table.row == "a") & (table.column == "d"), "value"] = 9.0
+    table.loc[(table.layer == 2) & (table.row == "b") & (table.column == "c"), "value"] = 0.5
+    shown = Finding(run, table).heatmap("map", "Which?", x="column", y="row", value="nats", **WORDS)
+    [slider] = [p for p in spec_of(shown)["params"] if p["name"] == "layer_choice"]
+    assert slider["value"] == 2 and shown.text.endswith("Highest: 0.5 at column c, at row b, at layer 2.")
+    whole = Finding(run, table).heatmap("map", "Which?", x="column", y="layer", value="nats", row="a", **WORDS)
+    assert whole.text.endswith("Highest: 9 at column d, at layer 0.")
 
 
 @pytest.mark.parametrize("path", sorted(DIAGRAMS.glob("*.svg")), ids=lambda p: p.stem)

@@ -94,11 +94,11 @@ def test_every_document_of_the_contents_is_a_page(built):
     assert 'url=book/index.html"' in (built / "index.html").read_text()
 
 
-def test_chapters_stand_in_parts_and_keep_the_numbers_of_their_files(built):
-    """In titles, sections and the contents, in whatever order; and the front page has the same parts."""
+def test_chapters_stand_in_parts_in_the_order_of_their_numbers(built):
+    """In titles, sections and the contents; and the front page has the same parts."""
     parts = site.parts(ROOT)
-    assert [*parts] == ["Foundations", "Text", "Senses"] and [len(some) for some in parts.values()] == [5, 6, 2]
-    assert sorted(sum(parts.values(), [])) == sorted(CHAPTERS)
+    assert [*parts] == ["Foundations", "Text", "Senses", "The last question"]
+    assert sum(parts.values(), []) == CHAPTERS == sorted(CHAPTERS), "the contents have the order of the numbers"
     front = (built / "book/index.html").read_text("utf-8")
     for name in CHAPTERS:
         number, page = int(name.partition("_")[0]), (built / f"notebooks/{name}.html").read_text("utf-8")
@@ -190,7 +190,7 @@ def test_machine_only_cells_are_left_out(built):
     assert "n_items" in text
     assert "@layer semhub" not in text and "_static/findings.css" in text and (built / "_static/findings.css").is_file()
     assert "injected" not in text and "google.colab" not in text
-    assert not [page for page in built.rglob("*.*") if b"/somewhere/of/mine" in page.read_bytes()]
+    assert not [page for page in built.rglob("*.*") if page.is_file() and b"/somewhere/of/mine" in page.read_bytes()]
     assert 'class="colab-badge" href="https://colab.research.google.com/github/' in text
 
 
@@ -208,6 +208,26 @@ def test_status_tells_times_and_vendored_libraries_are_credited(built):
     assert all(entry["name"] in credits for entry in MANIFEST)
 
 
+def test_all_data_that_ships_is_credited_and_what_can_be_taken_away_is_there(built):
+    """Every set of the samples, with its licence; and each notebook and table that the page for lecturers offers."""
+    credits = html.unescape((built / "book/credits.html").read_text("utf-8"))
+    samples = [path.parent.name for path in (book.PACKAGE / "samples").glob("*/LICENSE*")]
+    names = {"ntrex": "NTREX-128", "cc-cedict": "CC-CEDICT"}
+    assert len(samples) == 5 and all(names.get(name, name.upper()) in credits for name in samples)
+    assert credits.count("CC BY-SA 4.0") == 2 and "Unicode-3.0" in credits
+    teach = (built / "book/teach.html").read_text("utf-8")
+    files = re.findall(r'<a href="(\.\./_[^"]+)" download', teach)
+    assert len(files) == 2 * len(CHAPTERS) + 2 * len(list((ROOT / onfile.PLACE).glob("*/tables.parquet")))
+    assert all((built / "book" / file).is_file() for file in files)
+    assert all(f'href="exercises/{name}.html"' in teach for name in CHAPTERS)
+
+
+def test_names_of_code_go_on_below_behind_their_joints():
+    one = '<code class="a_b c"><span class="pre">a/b_c.parquet-0.5 --set</span></code> a/b'
+    told = '<code class="a_b c"><span class="pre">a/<wbr>b_<wbr>c.<wbr>parquet-<wbr>0.5 --set</span></code> a/b'
+    assert offline.CODE.sub(offline.jointed, one) == told
+
+
 def test_what_holds_is_made_of_all_results_that_can_be_read(built):
     """By model; results of another schema are named; a model's claims are a script of their own."""
     page = (built / "book/what_holds.html").read_text("utf-8")
@@ -223,7 +243,7 @@ def test_what_holds_is_made_of_all_results_that_can_be_read(built):
     for model in json.loads(index.partition("=")[2].rstrip(";\n")):
         data = (built / f"_static/holds/{model['slug']}.js").read_text("utf-8")
         assert json.loads(data.partition(",")[2].rpartition(")")[0])["label"] == model["label"]
-    page = (built / "book/run_on_your_model.html").read_text("utf-8")
+    page = (built / "book/run_on_your_model.html").read_text("utf-8").replace("<wbr>", "")
     assert "a/model" in page and "61 s" in page
     shown = next(one for one in onfile.read_all([ROOT / onfile.PLACE])[0] if not one.known)
     assert f"We ran {len(shown.runs)} chapters of The Semantic Hub on {shown.name}" in page

@@ -28,6 +28,15 @@ ICONS = re.compile(r'<script defer src="[^"]*fontawesome\.js[^"]*"></script>')
 LIVE = ("live/forward.js", "live/words.js", "live/live.js", "live/start.js")
 
 
+# inline code, its text, and where a name may go on below: behind its joints
+CODE, TEXT = re.compile(r"<code\b.*?</code>", re.DOTALL), re.compile(r">[^<]+<")
+JOINT = re.compile(r"(?<=[^\W\d][/_:.=-])(?=\w)|(?<=\w--)(?=\w)")
+
+
+def jointed(code: re.Match) -> str:
+    return TEXT.sub(lambda text: JOINT.sub("<wbr>", text[0]), code[0])
+
+
 def chart_box(spec: dict, still: str = "") -> str:
     label = html.escape(spec.get("description", ""), quote=True)
     data = json.dumps(spec, ensure_ascii=False, separators=(",", ":")).replace("</", "<\\/")
@@ -50,7 +59,7 @@ def localise(app, pagename, templatename, context, doctree):
     if 'class="math' not in body:  # Sphinx asks for MathJax where a page below has a formula
         scripts = [one for one in context["script_files"] if "MathJax" not in str(one.attributes.get("body"))]
         context["script_files"][:] = [one for one in scripts if "mathjax" not in str(one.filename)]
-    context["body"] = body = CHART.sub(replace, body)
+    context["body"] = body = CODE.sub(jointed, CHART.sub(replace, body))
     for address in EXTERNAL.findall(body):
         logger.warning("page %s would load %s from outside the site", pagename, address)
     if "vega-embed@" in body:

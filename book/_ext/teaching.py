@@ -4,7 +4,9 @@ The directive `predict` is a question to the reader, answers to choose from, and
 Without scripts the answers are a list above a fold; _static/predict.js makes them buttons that open it.
 
 The role `figure` links to a chapter's figure by its title, as its number depends on the run: {figure}`03 Is it five?`.
-Chapters are numbered as their files are, and works are listed by author and year.
+The directive `figures` lists such figures, each with what it shows behind `|`, by what the claims of their section came
+to in that run: first those of which one holds, or that no claim rests on, then those whose answer is no. What cannot
+be tested, or is too uncertain to tell, is left out. Works are listed by author and year.
 """
 
 import html
@@ -20,6 +22,7 @@ from sphinx.util.docutils import SphinxDirective, SphinxRole
 
 OPEN = '<div class="predict" role="group" aria-label="{}">'
 FOLD = '<details><summary>What this model does</summary><div aria-live="polite">'
+HOLDING, FAILING = {"holds", "holds weakly"}, {"does not hold", "explained by"}
 FIGURE = r'href="#(figure-[\d-]+)">(Figure [\d.]+)</a> <b>{}</b>'
 
 
@@ -42,29 +45,40 @@ class Predict(SphinxDirective):
         return holder.children
 
 
+def found(folder: Path, asked: str) -> tuple[nodes.reference, set[str]]:
+    """The link to a figure, and the verdicts on the claims of its section."""
+    number, _, title = asked.partition(" ")
+    [chapter] = Path(folder, "notebooks").glob(f"{number}_*.ipynb")
+    address, name, section = "", f"Chapter {int(number)}: ", ""
+    for cell in [*json.loads(chapter.read_text("utf-8"))["cells"], {"cell_type": "markdown", "source": "## "}]:
+        if cell["cell_type"] == "markdown" and re.search("^## ", "".join(cell["source"]), re.M):
+            if one := re.search(FIGURE.format(re.escape(html.escape(title))), section):
+                address, name = f"#{one[1]}", f"{one[2]}: "
+                break
+            section = ""
+        section += "".join("".join(of.get("data", {}).get("text/html", "")) for of in cell.get("outputs", []))
+    link = nodes.reference("", name + title, refuri=f"../notebooks/{chapter.stem}.html{address}", internal=False)
+    return link, {*re.findall('<tr[^>]* data-verdict="([^"]+)"', section)} if address else set()
+
+
 class Figure(SphinxRole):
     def run(self):
-        number, _, title = self.text.partition(" ")
-        [chapter] = Path(self.env.srcdir, "notebooks").glob(f"{number}_*.ipynb")
-        cells = json.loads(chapter.read_text("utf-8"))["cells"]
-        shown = "".join(
-            "".join(output.get("data", {}).get("text/html", "")) for c in cells for output in c.get("outputs", [])
-        )
-        found = re.search(FIGURE.format(re.escape(html.escape(title))), shown)
-        at, name = (f"#{found[1]}", f"{found[2]}: ") if found else ("", f"Chapter {int(number)}: ")
-        address = f"../notebooks/{chapter.stem}.html{at}"
-        return [nodes.reference("", name + title, refuri=address, internal=False)], []
+        return [found(self.env.srcdir, self.text)[0]], []
 
 
-def number(app, env):
-    """Gives a chapter the number of its file, in whatever part of the contents it stands."""
-    for name in [name for name in env.toc_secnumbers if name.startswith("notebooks/")]:
-        own, numbers = int(Path(name).name.partition("_")[0]), env.toc_secnumbers[name]
-        env.toc_secnumbers[name] = {at: of and (own, *of[1:]) for at, of in numbers.items()}
-        for node in (env.titles[name], *env.tocs[name].findall(nodes.reference)):
-            if of := node.get("secnumber"):
-                node["secnumber"] = [own, *of[1:]]
-    return []
+class Figures(SphinxDirective):
+    has_content = True
+
+    def run(self):
+        lists = {"": nodes.bullet_list(), "Where the answer is no, which is worth showing too:": nodes.bullet_list()}
+        good, bad = lists.values()
+        for line in filter(None, self.content):
+            asked, _, said = line.partition(" | ")
+            link, verdicts = found(self.env.srcdir, asked)
+            to = good if not verdicts or verdicts & HOLDING else bad if verdicts & FAILING else None
+            if to is not None:
+                to += nodes.list_item("", nodes.paragraph("", "", link, nodes.Text(f" {said}")))
+        return [one for lead, some in lists.items() if some.children for one in (nodes.paragraph("", lead), some)]
 
 
 class AuthorYear(BaseLabelStyle):
@@ -90,6 +104,6 @@ def raw(text: str) -> nodes.raw:
 def setup(app):
     app.add_directive("predict", Predict)
     app.add_role("figure", Figure())
+    app.add_directive("figures", Figures)
     register_plugin("pybtex.style.formatting", "author_year", ByAuthor)
-    app.connect("env-get-updated", number, priority=900)  # when all have those of their places
     return {"parallel_read_safe": True, "parallel_write_safe": True}

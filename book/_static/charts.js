@@ -128,38 +128,33 @@
     box.target = box.appendChild(document.createElement("div"));
     offer(box);
   }
-  // Curves of claims by depth can be those of another model on file, which is loaded when it is chosen.
+  // Curves of claims by depth can be those of another model on file, which is loaded when it is chosen: of one that has
+  // such claims, in figures that draw a claim once.
   const chapter = location.pathname.match(/\d+_(\w+)\.html/)?.[1];
   const models = (window.semhubModels ?? []).filter((model) => model.chapters.includes(chapter));
   for (const box of boxes) {
-    const rows = Object.values(box.spec.datasets ?? {}).flat();
-    if (!models.length || !rows.some((row) => row.claim && "depth" in row)) continue;
-    const own = box.spec, label = document.createElement("label"), choice = document.createElement("select");
-    const said = document.createElement("span");
+    const rows = Object.values(box.spec.datasets ?? {}).flat().filter((row) => row.claim && "depth" in row && (!row.of || row.of === row.series));
+    const drawn = new Map(rows.map((row) => [`${row.claim}|${row.series}`, row]));
+    if (new Set([...drawn.values()].map((row) => row.claim)).size < drawn.size) continue;
+    const has = ({ claims }) => [...drawn.values()].some((row) => window.semhubClaim(claims, chapter, row));
+    const offered = models.filter(has);
+    if (!offered.length) continue;
+    const own = box.spec, alt = box.getAttribute("aria-label"), label = document.createElement("label"), choice = document.createElement("select");
+    const [said, whose] = [document.createElement("span"), document.createElement("span")];
     said.setAttribute("role", "status");
-    for (const { slug, label: name } of [{ slug: "", label: "of this page" }, ...models]) choice.add(new Option(name, slug));
+    for (const { slug, label: name } of [{ slug: "", label: "of this page" }, ...offered]) choice.add(new Option(name, slug));
     label.append("Model ", choice);
     label.className = "semhub-models";
     label.append(said);
     box.prepend(label);
-    // Those of which nothing can be drawn are offered no longer than until the reader comes near the list.
-    const others = async () => {
-      for (const option of [...choice.options].slice(1)) {
-        const told = await window.semhubModel(option.value).catch(() => null);
-        if (told && !window.semhubSwapped(own, told.claims, chapter) && !option.selected) option.remove();
-      }
-      if (choice.options.length === 1) {
-        choice.disabled = true;
-        said.textContent = "No other model on file has these curves.";
-      }
-    };
-    for (const name of ["pointerenter", "focusin"]) label.addEventListener(name, others, { once: true });
+    box.closest("figure")?.querySelector("figcaption b")?.after(whose);
     choice.addEventListener("change", async () => {
       said.textContent = "";
       try {
-        const spec = choice.value ? window.semhubSwapped(own, (await window.semhubModel(choice.value)).claims, chapter) : own;
-        said.textContent = !spec ? "It has no such claims on file." : spec === own ? "" : "Caption and table stay this page's.";
-        box.spec = spec ?? own;
+        box.spec = choice.value ? window.semhubSwapped(own, (await window.semhubModel(choice.value)).claims, chapter) : own;
+        const name = choice.selectedOptions[0].text;
+        whose.textContent = choice.value ? ` Drawn of ${name}. Of this page’s own model, as in the data below:` : "";
+        box.setAttribute("aria-label", choice.value ? `Drawn of ${name}. Of this page’s own model: ${alt}` : alt);
       } catch (error) {
         said.textContent = error.message;
       }

@@ -4,7 +4,7 @@
 if (location.protocol === "file:") DOCUMENTATION_OPTIONS.SHOW_SEARCH_SUMMARY = false;
 
 // Boxes that scroll can be reached by keyboard, and show where they go on: long formulas, wide tables and outputs, code.
-const BOXES = ".math, mjx-container, pre, .output, .pst-scrollable-table-container, .data-table-scroll, .clip-strip, .semhub-way";
+const BOXES = ".math, mjx-container, pre, .output, .pst-scrollable-table-container, .data-table-scroll, .clip-strip";
 function reachable() {
   for (const box of document.querySelectorAll(`.bd-article :is(${BOXES})`)) {
     const { overflowX, overflowY } = getComputedStyle(box);

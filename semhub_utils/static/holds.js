@@ -108,7 +108,10 @@
     const lines = rows.map((row) => {
       if (row.group !== group) {
         group = row.group;
-        body = table.appendChild(made("tbody", {}, made("tr", { class: "group" }, made("th", { colspan: models.length + 1, scope: "rowgroup" }, group))));
+        const fold = made("button", { type: "button", "aria-expanded": "true" }, group, made("small", {}));
+        body = table.appendChild(made("tbody", {}, made("tr", { class: "group" }, made("th", { colspan: models.length + 1, scope: "rowgroup" }, fold))));
+        const here = body;
+        fold.addEventListener("click", () => unfold(here, here.classList.contains("folded")));
       }
       const name = /^\d+$/.test(row.key) ? `${row.key} ${row.name}` : row.name.replace("/", ": ");
       const cells = row.cells.map((cell, k) => made("td", { "data-model": models[k].slug, "data-label": models[k].label }));
@@ -116,6 +119,12 @@
       line.row = row;
       return line;
     });
+
+    // Groups fold: on a phone all are folded until one is opened, or something is chosen above or in the address.
+    function unfold(body, open) {
+      body.classList.toggle("folded", !open);
+      body.querySelector(".group button").setAttribute("aria-expanded", String(open));
+    }
 
     function close() {
       box.querySelector("tr.open")?.remove();
@@ -157,13 +166,19 @@
         line.hidden = !has || !here.length || (part && (part === "the book") !== (row.group === own));
         shown += line.hidden ? 0 : here.length;
       }
-      for (const some of table.tBodies) some.hidden = [...some.rows].slice(1).every((line) => line.hidden);
+      for (const some of table.tBodies) {
+        const there = [...some.rows].slice(1).filter((line) => !line.hidden).length;
+        some.hidden = !there;
+        some.querySelector(".group small").textContent = `${there} row${there === 1 ? "" : "s"}`;
+        if (type || verdict || part) unfold(some, true);
+      }
       count.textContent = `${shown} cells shown.`;
     }
     tools.addEventListener("change", refresh);
     tools.addEventListener("submit", (event) => event.preventDefault());
     box.append(tools, count, made("div", { class: "box", tabindex: "0", role: "region", "aria-label": "What holds of which model" }, table));
     refresh();
+    if (matchMedia("(max-width: 700px)").matches) for (const some of table.tBodies) unfold(some, false);
 
     function fromAddress() {
       const id = decodeURIComponent(location.hash.slice(1)), model = models.find((one) => id.endsWith(`--${one.slug}`));
@@ -171,32 +186,35 @@
       ticks.forEach((label) => { if (label.firstChild.value === model.slug) label.firstChild.checked = true; });
       refresh();
       const button = document.getElementById(id);
-      if (button) { button.click(); button.scrollIntoView({ block: "center" }); }
+      if (button) { unfold(button.closest("tbody"), true); button.click(); button.scrollIntoView({ block: "center" }); }
     }
     addEventListener("hashchange", fromAddress);
     fromAddress();
   }
 
+  // The claim that a row of a chart is of, of those of a model: in the chapter, else in another, in the row's reading.
+  window.semhubClaim = (claims, chapter, row) => {
+    const found = claims.find((c) => c.id === `${chapter}/${row.claim}`) ?? claims.find((c) => c.id.endsWith(`/${row.claim}`));
+    return found && (!row.reading || row.reading === found.reading) ? found : null;
+  };
+
   // A chart of claims' curves shows those of another model instead: its specification with that model's numbers. Rows
-  // that are no claim's, or of a reading that no claim rests on, are left out. null where the model has none of them.
+  // that are no claim's, or of a reading that no claim rests on, are left out.
   window.semhubSwapped = (spec, claims, chapter) => {
-    const find = (id) => claims.find((c) => c.id === `${chapter}/${id}`) ?? claims.find((c) => c.id.endsWith(`/${id}`));
     const out = structuredClone(spec);
-    let any = false;
     for (const [name, values] of Object.entries(out.datasets ?? {})) {
       if (!values.some((row) => row.claim)) continue;
       const kinds = new Map();
       for (const row of values) kinds.set([row.claim, row.of, row.series, row.reading].join("|"), row);
       out.datasets[name] = [...kinds.values()].flatMap((row) => {
-        const claim = row.claim && find(row.claim), control = row.of && row.of !== row.series ? row.series : "";
-        const of = claim?.curves[control];
-        if (!of || (row.reading && row.reading !== claim.reading)) return [];
+        const claim = row.claim && window.semhubClaim(claims, chapter, row);
+        const of = claim?.curves[row.of && row.of !== row.series ? row.series : ""];
+        if (!of) return [];
         const layers = of.layers ?? claim.curves[""].layers, at = (k, i) => of[k]?.[i] ?? null;
-        any = true;
         return layers.map((layer, i) => ({ ...row, layer, depth: layer / claim.n_layers, value: at("values", i), low: at("low", i), high: at("high", i), null_high: at("null_high", i), n: claim.n, p: null }));
       });
     }
-    return any ? out : null;
+    return out;
   };
 
   const start = () => document.querySelectorAll(".holds").forEach(matrix);

@@ -217,6 +217,9 @@ def test_a_line_of_ones_own_with_unknown_words(there):
     page.wait_for_function("document.querySelector('.live-unknown').textContent.includes('first 40')", timeout=20_000)
     reads(page, lambda: field.fill(""))
     page.wait_for_function("document.querySelectorAll('.live-left td').length === 0")
+    seen = page.locator(".semhub-live").inner_text()  # of what was read nothing is left, and it says what to type
+    assert "Type a line" in page.inner_text(".live-finding") and "Layer" not in seen and "Change its mind" not in seen
+    assert not page.locator(":is(.live-others, .live-told, .live-key, .live-edit, .live-panel):visible").count()
     reads(page, lambda: (field.fill("la nieve es de color"), field.press("Enter")))
     page.wait_for_function("document.querySelectorAll('.live-left thead th').length === 5")
 
@@ -254,6 +257,44 @@ def test_change_its_mind(there):
     reads(page, lambda: choice(page, "put in the state of an English line").click())
     assert not part.get_by_label("Away from").is_visible() and not part.get_by_label("How much of it").is_visible()
     reads(page, lambda: choice(page, "add a difference of two English lines").click())
+
+
+def test_a_line_of_ones_own_is_changed_by_nothing_until_a_reader_says_so(there):
+    """Typed, or in an address; a change of another line does not stay, and a question has its own again."""
+    page = there().page
+    part, field, way = page.locator(".live-edit"), page.locator(".live-line input"), ".live-ways input:checked"
+    assert page.locator(way).input_value() == "add"
+    field.fill("el perro sabe")
+    page.wait_for_function("document.querySelectorAll('.live-left thead th').length === 3", timeout=20_000)
+    for here in (page, there(PAGE + "#text=el+perro+sabe").page):
+        here.wait_for_function("document.querySelector('.live-edit').textContent.includes('read as it is')")
+        assert here.locator(way).input_value() == "none" and not here.locator(".live-edit td").count()
+        assert not here.get_by_label("Towards").is_visible() and not here.get_by_label("At layer").is_visible()
+    reads(page, lambda: choice(page, "add a difference of two English lines").click())
+    page.wait_for_selector(".live-edit td")
+    page.wait_for_function("location.hash.includes('do=add')", timeout=20_000)
+    assert part.get_by_label("Towards").is_visible()
+    field.fill("el gato sabe")
+    page.wait_for_function("location.hash.includes('gato') && location.hash.includes('do=add')", timeout=20_000)
+    assert page.locator(way).input_value() == "add"
+    reads(page, lambda: page.get_by_label("or take one").select_option("1"))
+    page.wait_for_function("!location.hash.includes('do=')", timeout=20_000)
+    assert page.locator(way).input_value() == "add"
+
+
+def test_unknown_words_of_an_added_line_are_marked_too(there):
+    page = there().page
+    toward = page.get_by_label("Towards")
+    reads(page, lambda: toward.fill("the hund has the color"))
+    said = page.locator(".live-given", has=toward).locator(".live-unknown")
+    said.locator("mark").wait_for(timeout=20_000)
+    assert said.locator("mark").inner_text() == "hund" and page.locator(".live-edit .live-unknown mark").count() == 1
+    reads(page, said.get_by_role("button", name="Hund", exact=True).click)
+    said.locator("mark").wait_for(state="detached")
+    assert toward.input_value() == "the Hund has the color"
+    reads(page, lambda: toward.fill(""))
+    page.wait_for_function("document.querySelector('.live-edit').textContent.includes('Type an English line')")
+    assert not page.locator(".live-edit td").count()
 
 
 def test_the_address_holds_what_is_shown(there):

@@ -388,6 +388,31 @@ def test_what_goes_on_at_the_right_shows_it_on_a_phone(phone):
     assert left(phone.page, cut) == []
 
 
+def test_no_word_is_broken_in_two_on_a_phone(phone):
+    """Names of code go on below behind their joints; only listings, and what is longer than a line, break anywhere."""
+    broken = phone.page.evaluate(
+        """() => {
+             const [within, found] = [document.querySelector(".bd-article") ?? document.createElement("p"), []];
+             const texts = document.createTreeWalker(within, NodeFilter.SHOW_TEXT);
+             const apart = "pre, svg, script, style, dl.py, .indextable, option, .visually-hidden";
+             while (texts.nextNode()) {
+               const { parentElement: of, textContent } = texts.currentNode;
+               if (of.closest(apart) || !of.checkVisibility()) continue;
+               for (const { 0: word, index } of textContent.matchAll(/[A-Za-z]{2,}/g)) {
+                 const [run] = textContent.slice(textContent.lastIndexOf(" ", index) + 1).match(/\\S+/);
+                 if (run.length > 30) continue; // an address, or a path
+                 const range = document.createRange();
+                 range.setStart(texts.currentNode, index);
+                 range.setEnd(texts.currentNode, index + word.length);
+                 if (new Set([...range.getClientRects()].map((box) => Math.round(box.top))).size > 1) found.push(word);
+               }
+             }
+             return found;
+           }"""
+    )
+    assert broken == []
+
+
 def test_no_sign_of_a_heading_stands_alone(phone):
     """The link behind a heading does not make it a line longer."""
     longer = phone.page.locator(".bd-article :is(h1, h2, h3, h4):has(> .headerlink)").evaluate_all(
@@ -610,21 +635,55 @@ def test_every_chart_is_on_paper(desk):
 
 
 @pytest.mark.holding("charts")
-def test_only_models_that_can_be_drawn_are_offered(desk):
-    """Once a reader has come near the list."""
-    before = [*desk.errors]
-    for label in desk.page.query_selector_all(".semhub-models"):
-        label.dispatch_event("pointerenter")
-        told = """async (label) => {
-          const [box, chapter] = [label.closest(".semhub-vega"), location.pathname.match(/\\d+_(\\w+)\\.html/)[1]];
-          const can = (claims) => !!window.semhubSwapped(box.spec, claims, chapter);
-          const all = window.semhubModels.filter((model) => model.chapters.includes(chapter));
-          const good = [];
-          for (const { slug } of all) if (can((await window.semhubModel(slug)).claims)) good.push(slug);
-          await new Promise((done) => setTimeout(done, 50));
-          return [good, [...label.querySelectorAll("option")].map((option) => option.value).filter(Boolean)];
-        }"""
-        good, offered = label.evaluate(told)
-        assert good == offered
-        assert label.query_selector("select").is_disabled() is not bool(offered)
+def test_only_models_that_can_be_drawn_are_offered_and_the_caption_says_whose_it_is(desk):
+    """No menu where no model has such claims, nor where several curves are of one claim."""
+    before, page = [*desk.errors], desk.page
+    told = """async (box) => {
+      const chapter = location.pathname.match(/\\d+_(\\w+)\\.html/)[1], all = window.semhubModels ?? [], good = [];
+      const own = (row) => row.claim && "depth" in row && (!row.of || row.of === row.series);
+      const rows = Object.values(box.spec.datasets ?? {}).flat().filter(own);
+      const names = new Set(rows.map((row) => row.claim));
+      const once = new Set(rows.map((row) => `${row.claim}|${row.series}`)).size === names.size;
+      for (const { slug } of once ? all.filter((model) => model.chapters.includes(chapter)) : []) {
+        const drawn = window.semhubSwapped(box.spec, (await window.semhubModel(slug)).claims, chapter);
+        if (Object.values(drawn.datasets ?? {}).flat().some((row) => own(row) && row.value !== null)) good.push(slug);
+      }
+      const offered = [...box.querySelectorAll(".semhub-models option")].map((option) => option.value);
+      return [names.size ? good : [], offered];
+    }"""
+    for box in page.query_selector_all(CHARTS):
+        good, offered = box.evaluate(told)
+        assert offered == ["", *good] * bool(good)
+    for figure in page.locator("figure:has(.semhub-models)").all()[:1]:
+        label, said, alt = (figure.locator(part) for part in (".semhub-models", "figcaption", CHARTS))
+        own, name = said.inner_text(), label.locator("option").nth(1).inner_text()
+        label.locator("select").select_option(index=1)
+        page.wait_for_function("([box, name]) => box.innerText.includes(name)", arg=[said.element_handle(), name])
+        assert f"Drawn of {name}. Of this page’s own model" in said.inner_text()
+        assert alt.get_attribute("aria-label").startswith(f"Drawn of {name}.")
+        label.locator("select").select_option(index=0)
+        page.wait_for_function("([box, own]) => box.innerText === own", arg=[said.element_handle(), own])
     assert desk.errors == before
+
+
+def test_what_holds_is_short_on_a_phone_and_all_of_it_is_reached(browser):
+    there = Visit(browser, DISK, PHONE).open("book/what_holds.html")
+    page, rows = there.page, ".holds tbody tr:not(.group)"
+    assert page.evaluate("document.documentElement.scrollHeight") < 6000
+    assert page.locator(rows).count() > 30 and not page.locator(f"{rows}:visible").count()
+    for fold in page.locator(".holds .group button").all():
+        fold.press("Enter")
+        assert fold.get_attribute("aria-expanded") == "true"
+    assert page.locator(f"{rows}:visible").count() == page.locator(f"{rows}:not([hidden])").count() > 30
+    link = page.locator(".holds tbody:last-child td > button:visible").last.get_attribute("id")
+    there.context.close()
+    there = Visit(browser, DISK, PHONE).open(f"book/what_holds.html#{link}")
+    there.page.locator(".holds tr.open article").first.wait_for()
+    assert there.page.locator(".holds tbody:not(.folded)").count() == 1
+    there.page.locator(".holds select[name=type]").select_option(index=1)
+    assert there.page.locator(f"{rows}:visible").count() == there.page.locator(f"{rows}:not([hidden])").count() > 0
+    assert there.errors == []
+    there.context.close()
+    desk = Visit(browser, DISK, DESK).open("book/what_holds.html")
+    assert desk.page.locator(".holds tbody.folded").count() == 0
+    desk.context.close()

@@ -10,6 +10,7 @@ const semhubLive = (() => {
   const { NAMES, MODELS, UNTRAINED, percent, cap } = semhubWords;
   const MOST = 40; // words of a line that are read
   const SIZE = "1.4 MB"; // of one model on its way, compressed
+  const WAYS = { none: "leave it as it is", add: "add a difference of two English lines", put: "put in the state of an English line" };
 
   // --- what is loaded -------------------------------------------------------------------------------------------------
 
@@ -108,22 +109,25 @@ const semhubLive = (() => {
     const questions = start.questions, L = start.read.hub.ids.length - 1;
     const kept = new Map(); // readings, by what was asked
     const first = questions[0].lines[start.type];
-    const initial = { text: first, model: "hub", at: -1, layer: Math.round(L / 2) + 1, do: "add", toward: questions[0].toward, from: questions[0].from, where: start.layer, times: 1 };
+    const initial = { text: first, model: "hub", at: -1, layer: Math.round(L / 2) + 1, do: "", toward: questions[0].toward, from: questions[0].from, where: start.layer, times: 1 };
     const now = { ...initial };
+    const asking = () => questions.findIndex((one) => Object.values(one.lines).includes(now.text));
+    const usual = () => (asking() < 0 ? "none" : "add"); // a line of the reader's own is read as it is, until they say more
+    now.do = usual();
 
     // --- the state and the address ---
     const KEYS = { text: "text", model: "model", at: "at", layer: "layer", do: "do", toward: "toward", from: "from", where: "in", times: "times" };
     function address() {
       const said = new URLSearchParams();
-      for (const [key, name] of Object.entries(KEYS)) if (now[key] !== initial[key]) said.set(name, now[key]);
+      for (const [key, name] of Object.entries(KEYS)) if (now[key] !== (key === "do" ? usual() : initial[key])) said.set(name, now[key]);
       return [...said].length ? `#${said}` : "";
     }
     function arrive() {
       const said = new URLSearchParams(location.hash.slice(1)), bounded = (value, low, high, other) => (Number.isFinite(value) ? Math.min(high, Math.max(low, value)) : other);
       Object.assign(now, initial);
       for (const [key, name] of Object.entries(KEYS)) if (said.has(name)) now[key] = typeof initial[key] === "number" ? Number(said.get(name)) : said.get(name);
-      if (!MODELS[now.model]) now.model = initial.model;
-      if (!["add", "put"].includes(now.do)) now.do = initial.do;
+      if (!Object.hasOwn(MODELS, now.model)) now.model = initial.model;
+      if (!Object.hasOwn(WAYS, now.do)) now.do = usual();
       now.at = Math.trunc(bounded(now.at, -1, MOST, -1));
       now.layer = Math.round(bounded(now.layer, 0, L, initial.layer));
       now.where = Math.round(bounded(now.where, 0, L, initial.where));
@@ -136,7 +140,7 @@ const semhubLive = (() => {
     }
 
     // --- readings ---
-    const editOf = () => ({ layer: now.where, strength: now.times, toward: now.toward, from: now.do === "add" ? now.from : null });
+    const editOf = () => now.do !== "none" && now.toward.trim() && (now.do === "put" || now.from.trim()) && ({ layer: now.where, strength: now.times, toward: now.toward, from: now.do === "add" ? now.from : null }) || null;
     const keyOf = (model, edit) => JSON.stringify([model, now.text, edit]);
     const startEdit = JSON.stringify({ layer: start.layer, strength: 1, toward: questions[0].toward, from: questions[0].from });
     function known(model, edit = null) {
@@ -151,7 +155,7 @@ const semhubLive = (() => {
     // Reads what is missing of what the page shows; what a later choice has overtaken is dropped.
     async function work(others = []) {
       const mine = ++turn, wanted = [[now.model, null], ...others.map((model) => [model, null])];
-      if (!hero) wanted.push([now.model, editOf()]);
+      if (!hero && editOf()) wanted.push([now.model, editOf()]);
       const missing = wanted.filter(([model, edit]) => !known(model, edit));
       if (missing.length) {
         const unloaded = [...new Set(missing.map(([model]) => model))].filter((model) => !given[model]);
@@ -202,7 +206,6 @@ const semhubLive = (() => {
       for (const one of questions) for (const [type, line] of Object.entries(one.lines)) if (line === now.text) return type;
       return know.typeOf(known(now.model).tokens.slice(1));
     }
-    const asking = () => questions.findIndex((one) => Object.values(one.lines).includes(now.text));
 
     // A table of layers, the last on top. Columns: {head, mark, of: layer => cell or null}. `pick` makes its cells choosable.
     function towers(title, columns, own, pick) {
@@ -261,23 +264,23 @@ const semhubLive = (() => {
       about.replaceChildren(node("em", {}, now.model), `: ${MODELS[now.model]}.`);
     }
 
-    function drawUnknown(reading) {
-      const strange = [...new Set(reading.pieces.filter((piece) => !know.id.has(piece)))];
-      unknown.replaceChildren();
+    // Which words of a line, the one called `name`, the model does not know, and what stands near them.
+    function warn(place, pieces, name) {
+      const strange = [...new Set(pieces.filter((piece) => !know.id.has(piece)))];
+      place.replaceChildren();
       for (const word of strange.slice(0, 4)) {
         const said = node("p", {}, node("mark", { dir: "auto" }, word), " is no word that it knows");
         const near = know.near(word);
         if (near.length) said.append(". Near it: ");
         for (const other of near) {
           const button = node("button", { type: "button", dir: "auto" }, other);
-          button.addEventListener("click", () => choose({ text: now.text.replace(word, () => other), at: -1 }));
+          button.addEventListener("click", () => choose({ [name]: now[name].replace(word, () => other), ...(name === "text" && { at: -1 }) }));
           said.append(button, " ");
         }
         if (!near.length) said.append(".");
-        unknown.append(said);
+        place.append(said);
       }
-      if (strange.length && !hero) unknown.append(node("p", {}, "All that it knows stands under “The words it knows” below."));
-      if (reading.more) unknown.append(node("p", {}, `Only the first ${MOST} words are read.`));
+      if (strange.length && !hero) place.append(node("p", {}, "All that it knows stands under “The words it knows” below."));
     }
 
     function draw() {
@@ -286,8 +289,16 @@ const semhubLive = (() => {
       const reading = known(now.model);
       if (!reading) return;
       const last = reading.tokens.length - 1;
-      drawUnknown(reading);
-      if (!last) { say("Type a line, or take one of those above."); grid.replaceChildren(); panel.replaceChildren(); finding.replaceChildren(); compare.replaceChildren(); told.replaceChildren(); return; }
+      warn(unknown, reading.pieces, "text");
+      if (reading.more) unknown.append(node("p", {}, `Only the first ${MOST} words are read.`));
+      box.classList.toggle("live-nothing", !last);
+      if (!last) {
+        const types = "Type a line, or take one of those above: some words of English, Spanish, Chinese, German or code, such as";
+        for (const part of [grid, panel, key, compare, told]) part.replaceChildren();
+        finding.replaceChildren(node("p", {}, `${types} “${first}”.`));
+        say("There is nothing to read yet. Type a line.");
+        return;
+      }
       const own = ownType(), at = now.at < 1 || now.at > last ? last : now.at;
       const held = questions[asking()]?.held && own !== "en" && !["islands", UNTRAINED].includes(now.model);
       finding.replaceChildren(...spoken(semhubWords.finding(know, reading, at, own, now.model)));
@@ -331,22 +342,23 @@ const semhubLive = (() => {
       const way = (value, text) => node("label", {}, node("input", { type: "radio", name: id("do"), value }), node("span", {}, text));
       const line = (name, text) => {
         const field = node("input", { id: id(name), type: "text", maxlength: 300, spellcheck: "false", autocomplete: "off", dir: "auto" });
-        field.addEventListener("change", () => choose({ [name]: field.value }));
-        return [field, node("p", { class: "live-field" }, node("label", { for: field.id }, text), field)];
+        typed(field, () => choose({ [name]: field.value }));
+        const strange = node("div", { class: "live-unknown", role: "status" });
+        return [field, node("div", { class: "live-given" }, node("p", { class: "live-field" }, node("label", { for: field.id }, text), field), strange), strange];
       };
       const slider = (name, text, min, max, step) => {
         const field = node("input", { id: id(name), type: "range", min, max, step }), out = node("output", { for: field.id });
         field.addEventListener("input", () => choose({ [name]: Number(field.value) }));
         return [field, node("p", { class: "live-field" }, node("label", { for: field.id }, text), field, out), out];
       };
-      const ways = node("fieldset", { class: "live-ways" }, node("legend", {}, "At the end of your line"), way("add", "add a difference of two English lines"), way("put", "put in the state of an English line"));
+      const ways = node("fieldset", { class: "live-ways" }, node("legend", {}, "At the end of your line"), ...Object.entries(WAYS).map((one) => way(...one)));
       ways.addEventListener("change", (event) => choose({ do: event.target.value }));
-      const [toward, towardRow] = line("toward", "Towards"), [from, fromRow] = line("from", "Away from");
+      const [toward, towardRow, towardStrange] = line("toward", "Towards"), [from, fromRow, fromStrange] = line("from", "Away from");
       const [where, whereRow, whereOut] = slider("where", "At layer", 0, L, 1), [times, timesRow, timesOut] = slider("times", "How much of it", -2, 3, 0.25);
       const result = node("div", { class: "live-finding", "aria-live": "polite" }), before = node("div", { class: "live-panel" }), after = node("div", { class: "live-panel" }), rows = node("div", { class: "live-scroll" });
       const part = node("section", { class: "live-edit", "aria-label": "Change its mind" }, node("p", { class: "live-title" }, "Change its mind"), result, ways,
         node("div", { class: "live-fields" }, towardRow, fromRow, whereRow, timesRow), node("div", { class: "live-two" }, before, after), rows);
-      return { part, ways, toward, from, fromRow, where, whereOut, times, timesRow, timesOut, result, before, after, rows };
+      return { part, ways, toward, towardRow, towardStrange, from, fromRow, fromStrange, where, whereRow, whereOut, times, timesRow, timesOut, result, before, after, rows };
     }
 
     function drawEdit(reading, own) {
@@ -357,7 +369,15 @@ const semhubLive = (() => {
       change.whereOut.textContent = `${now.where} of ${L}`;
       change.times.value = now.times;
       change.timesOut.textContent = `${now.times} ×`;
-      change.fromRow.hidden = change.timesRow.hidden = now.do === "put";
+      change.towardRow.hidden = change.whereRow.hidden = now.do === "none";
+      change.fromRow.hidden = change.timesRow.hidden = now.do !== "add";
+      for (const name of ["toward", "from"]) if (given.tokenizer) warn(change[`${name}Strange`], cut(now[name]).pieces, name);
+      if (!editOf()) {
+        const said = now.do === "none" ? "Your line is read as it is. Choose below what to write into it." : "Type an English line to take the change from.";
+        change.result.replaceChildren(node("p", {}, said));
+        for (const part of [change.before, change.after, change.rows]) part.replaceChildren();
+        return;
+      }
       const changed = known(now.model, editOf());
       if (!changed) { change.result.replaceChildren(node("p", {}, "Reading …")); return; }
       const end = reading.tokens.length - 1, at = (one) => (layer) => know.cell(one, layer, end, own);
@@ -366,6 +386,12 @@ const semhubLive = (() => {
       change.after.replaceChildren(node("p", { class: "live-where" }, "Changed, it says"), list(at(changed)(L)));
       change.rows.replaceChildren(towers("The end of the line, as it is and changed, layer by layer", [{ head: "as it is", mark: "", of: at(reading) }, { head: "changed", mark: "live-chosen", of: at(changed) }], own));
       for (const cell of change.rows.querySelectorAll(`td[data-layer='${now.where}'][data-column='1']`)) cell.classList.add("live-here");
+    }
+
+    // Does it when a reader has stopped typing.
+    function typed(field, act) {
+      let pause;
+      field.addEventListener("input", () => { clearTimeout(pause); pause = setTimeout(act, 250); });
     }
 
     // --- the vocabulary ---
@@ -392,7 +418,9 @@ const semhubLive = (() => {
 
     // --- what a reader does ---
     function choose(changes) {
+      const before = asking();
       Object.assign(now, changes);
+      if (before < 0 !== asking() < 0) now.do = usual(); // what one line was changed by is not the next one's
       if ("text" in changes && document.activeElement !== input) input.value = now.text;
       drawControls();
       work();
@@ -403,8 +431,7 @@ const semhubLive = (() => {
       choose({ text: line, at: -1, toward: one.toward, from: one.from });
     };
     form.addEventListener("submit", (event) => { event.preventDefault(); choose({ text: input.value.trim(), at: -1 }); });
-    let pause;
-    input.addEventListener("input", () => { clearTimeout(pause); pause = setTimeout(() => choose({ text: input.value.trim(), at: -1 }), 250); });
+    typed(input, () => choose({ text: input.value.trim(), at: -1 }));
     input.addEventListener("focus", () => ready(now.model).catch(() => {}), { once: true });
     question.addEventListener("change", () => { if (Number(question.value) >= 0) ask(Number(question.value), asking() >= 0 ? ownType() : start.type); });
     types.addEventListener("change", (event) => ask(Math.max(0, asking()), event.target.value));
@@ -452,7 +479,7 @@ const semhubLive = (() => {
     box.setAttribute("aria-label", "Your own sentence, live");
     if (!hero) { arrive(); addEventListener("hashchange", () => { arrive(); input.value = now.text; work(); }); }
     input.value = now.text;
-    if (known(now.model) && (hero || known(now.model, editOf()))) draw();
+    if (known(now.model) && (hero || !editOf() || known(now.model, editOf()))) draw();
     else { drawControls(); work(); }
   }
 
