@@ -355,7 +355,7 @@ def models_table(held: Sequence[Held]) -> str:
 
 
 def times_table(held: Sequence[Held]) -> str:
-    """Of each model what all of its chapters took, what the longest did, and the most memory."""
+    """Of each model what all of its chapters took, what the longest did, and the most memory; folded, each chapter."""
     if not held:
         return "No results were found when this page was built.\n"
     rows = []
@@ -364,7 +364,16 @@ def times_table(held: Sequence[Held]) -> str:
         memory = max(run.get("peak_memory_bytes") or 0 for run in one.runs.values())
         peak = f"{memory / 2**30:.1f}" if memory else "–"
         rows.append((one.label, f"{len(took)}", f"{sum(took):.0f} s", f"{max(took):.0f} s", peak))
-    return _table(("Model", "Chapters", "In all", "Longest", "GiB"), rows, 4)
+
+    def told(run: dict[str, Any] | None) -> str:
+        memory = run and run.get("peak_memory_bytes")
+        return f"{run['seconds']:.0f} s{f' · {memory / 2**30:.1f} GiB' * bool(memory)}" if run else "–"
+
+    names = dict.fromkeys(chapter for one in held for chapter in one.runs)
+    each = [(name, *(told(one.runs.get(name)) for one in held)) for name in names]
+    box = table_box("data-table-scroll", "Seconds and peak memory", ("Chapter", *(one.label for one in held)), each)
+    fold = f'<details class="data-table"><summary>Each chapter on each model</summary>{box}</details>'
+    return _table(("Model", "Chapters", "In all", "Longest", "GiB"), rows, 4) + f"\n{raw(fold)}"
 
 
 def sweep_cost(public: Sequence[Held], models: int = 10) -> str:
