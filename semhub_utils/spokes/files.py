@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from semhub_utils.errors import SemhubError, half_characters, need
+from semhub_utils.errors import SemhubError, half_characters, need, need_plain
 from semhub_utils.spokes.items import Items
 
 csv.field_size_limit(2**28)  # of characters: a long text is no fault
@@ -39,6 +39,7 @@ class PublicSet:
         """The same. Raises SemhubError saying where it is had, if none is there."""
         path = self.at(data_dir)
         need(path, f"{data_dir} has no {self.files[0]}, the file of {self.name}; that of {self.source} would do.")
+        need_plain(path)
         return path
 
     def read(self, data_dir: str | Path, entries: Callable[[Path, Items], Entries]) -> tuple[Items, Entries]:
@@ -68,10 +69,11 @@ def read_text(path: Path) -> str:
 
 
 def below(folder: Path, name: object) -> Path | None:
-    """The file of that name in a folder or below it; nothing where a name leads out of it, or is none."""
+    """The file of that name in a folder or below it; nothing where a name leads out of it, or is none, or names a pipe."""
     usable = isinstance(name, str) and 0 < len(name.encode("utf-8", "replace")) < 256 and "\0" not in name
     path = os.path.normpath(name) if usable else ".."
-    return None if os.path.isabs(path) or path.split(os.sep)[0] == ".." else folder / path
+    out = os.path.isabs(path) or path.split(os.sep)[0] == ".."
+    return None if out or (folder / path).exists() and not (folder / path).is_file() else folder / path
 
 
 def lines(path: Path, found: Items) -> Entries:
