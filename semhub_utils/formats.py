@@ -5,10 +5,11 @@ base model elsewhere, weights of 8 or 4 bits. Where its parts lie, and what can 
 import json
 import re
 from collections.abc import Iterable, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, redirect_stdout
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from importlib.util import find_spec
+from io import StringIO
 from os.path import isdir, isfile
 from pathlib import Path
 from typing import Any
@@ -169,7 +170,8 @@ def _read_gguf(path: Path, named: str) -> dict:
 
     whole = "the whole file, as it was published, would do"
     try:
-        read = gguf.GGUFReader(path)
+        with redirect_stdout(StringIO()):  # it prints what it finds odd
+            read = gguf.GGUFReader(path)
         for tensor in read.tensors:
             need(len(tensor.data.reshape(-1)), "it is cut short")
         fields = {name: field.contents() for name, field in read.fields.items() if name.startswith(("tok", "gen"))}

@@ -57,7 +57,8 @@ def named(*paths: Path) -> str:
 
 def read_text(path: Path) -> str:
     """A UTF-8 file, or one packed by gzip, as text, a byte-order mark left out and line ends made "\\n". Raises
-    SemhubError on another one."""
+    SemhubError on another one, and on a device, which may have no end."""
+    need(not path.is_char_device(), f"{path} is a device; a file would do.")
     try:
         with (gzip.open if path.suffix == ".gz" else open)(path, "rt", encoding="utf-8-sig") as file:
             return file.read()
@@ -69,7 +70,7 @@ def read_text(path: Path) -> str:
 
 
 def below(folder: Path, name: object) -> Path | None:
-    """The file of that name in a folder or below it; nothing where a name leads out of it, or is none, or names a pipe."""
+    """The file of that name in a folder or below it; nothing where a name leads out of it, is none, or a pipe's."""
     usable = isinstance(name, str) and 0 < len(name.encode("utf-8", "replace")) < 256 and "\0" not in name
     path = os.path.normpath(name) if usable else ".."
     out = os.path.isabs(path) or path.split(os.sep)[0] == ".."

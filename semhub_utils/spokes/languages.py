@@ -78,10 +78,8 @@ def parallel_sentences(n: int, *, seed: int, data_dir: str | Path | None = None,
 
     found.source = ", ".join(sorted({side.source for side in sides.values()}))
     found.take(map(sentence, itertools.count(1), *sides.values())).some("sentences", data_dir)
-    would = "those of the same release would do"
-    need(
-        len(sides) > 1, f"{data_dir} has lines in no language that go with the English ones; {would}. {found.left_out}"
-    )
+    said = "has no other language whose lines go with the English ones; files of one release would do"
+    need(len(sides) > 1, f"{data_dir} {said}. {found.left_out}")
     order = list(dict.fromkeys(s.document or s.id for s in found))
     place = {order[k]: at for at, k in enumerate(np.random.default_rng(seed).permutation(len(order)))}
     seen, rank = Counter(), {}

@@ -454,8 +454,8 @@ def of_data() -> None:
     }
     english = "ntrex/NTREX-128/newstest2019-src.eng.txt"
     for name, said, files in (
-        ("none", "has no ntrex", {}), ("one language", "no language that go with", {k: v for k, v in ntrex.items() if "eng" in k}),
-        ("one line short", "no language that go with.*german, 2 for 1", ntrex | {english: "One.\n"}), ("empty", "no sentences that can be used", ntrex | {english: ""}),
+        ("none", "has no ntrex", {}), ("one language", "no other language whose", {k: v for k, v in ntrex.items() if "eng" in k}),
+        ("one line short", "no other language whose.*german, 2 for 1", ntrex | {english: "One.\n"}), ("empty", "no sentences that can be used", ntrex | {english: ""}),
         ("all blank", "no sentences that can be used", dict.fromkeys(ntrex, "\n\n")), ("not UTF-8", "is not UTF-8", ntrex | {english: b"\xff\xfe\x00x"}),
     ):
         fault("sentences that will not do", name, said, read("languages", **files))
@@ -586,6 +586,10 @@ def of_numbers_and_places() -> None:
     fault("a seed that cannot be", "2**64", "whole number from 0 to 4294967295", run("--set", f"seed={2**64}"))
     for name, given in {"-1": ("tune", "x", "--seed", "-1"), "2**70": ("train", "--seed", str(2**70))}.items():
         fault("a seed that cannot be", name, "whole number from 0 to 4294967295", lambda at, g=given: [*g])
+    for name, chapter in (("n_words=-3", "languages"), ("n_words=x", "languages"), ("n_counted=0", "layers"), ("max_result=0", "arithmetic"),
+                          ("steps=0", "raising"), ("steps=-5", "raising"), ("n_seeds=0", "steering"), ("max_new_tokens=-1", "steering")):
+        fault("a number of something that cannot be", name, "is .*; a whole number from 1, or nothing, would do",
+              lambda at, n=name, c=chapter: ["run", c, "--out", str(at / "runs"), "--set", n])
     for minutes in ("nan", "inf", "0", "-1", "x"):
         fault("a time that cannot be", minutes, "--minutes", lambda at, m=minutes: ["train", "hub", "--minutes", m])
     for name, given in {"3": "3", "a list": "[a]", "a date": "2024-01-01", "half a character": '"\\ud800"', "300 letters": "y" * 300}.items():
@@ -714,6 +718,12 @@ def of_what_is_given_in_vain() -> None:
     }.items():
         fault("a revision of what lies here", name, "revision was 'main', and .* no revision would do",
               lambda at, g=given: [*(part.replace("AT", str(at)) for part in g), "--revision", "main"])
+    for name, given in {"text of a device": ("tune", "AT/model", "--out", "AT/lens", "--text", "/dev/zero"), "claims in a pipe": ("compare", "AT/c")}.items():
+        fault("no file to read but a device", name, "is a device; a file would do|is a pipe",
+              lambda at, g=given: ((at / "c").mkdir(), os.mkfifo(at / "c" / "a.claims.json"), [part.replace("AT", str(at)) for part in g])[2])
+    fault("no file to read but a device", "a data set in a pipe", "is a pipe, a socket or a device", lambda at: (
+        (at / "cogs").mkdir(), os.mkfifo(at / "cogs" / "train.tsv"),
+        ["run", "semantics", "--model", str((at / "sound").resolve()), "--out", str(at / "runs"), "--set", f"data_dir={at}"])[2])
     for given in (
         ("run", "code", "--out", ""), ("run", "code", "--model", ""), ("run", "code", "--record", " "), ("run", "code", "--revision", ""),
         ("tune", "x", "--text", ""), ("compare", "x", "--html", ""), ("book", "--with", ""), ("bench", ""),
