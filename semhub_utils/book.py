@@ -35,7 +35,7 @@ from tqdm.auto import tqdm
 from traitlets.config import Config
 
 from . import progress
-from .errors import SemhubError, need, reason
+from .errors import DAMAGED, SemhubError, need, reason
 from .identity import (
     COPIED,
     atomically,
@@ -295,9 +295,9 @@ def is_done(job: Job) -> bool:
     """Whether the notebook lies there, made from the very same things, with every results file it left; not where its
     record is of a version that kept something else."""
     try:
-        record = json.loads(job.record.read_text("utf-8"))
+        record = json.loads(job.record.read_text("utf-8") if job.record.is_file() else "")
         made, left = (record["stamp"], record["commit"]), record["results"]
-    except (OSError, ValueError, KeyError):
+    except DAMAGED:
         return False
     return made == (stamp(job), _commit(job)) and job.output.is_file() and all(map(os.path.exists, left))
 

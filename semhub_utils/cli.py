@@ -127,7 +127,7 @@ def run(options: Options) -> int:
         from .onfile import PLACE, record
 
         for folder in dict.fromkeys(outcome.job.results for outcome in outcomes if not outcome.error):
-            print(record(folder, book.find_book() / PLACE, options.record))
+            print(record(folder, book.find_book() / PLACE, "" if options.record is True else options.record))
     return _status(outcomes)
 
 

@@ -22,6 +22,7 @@ from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
 from semhub_utils.devices import placement, values
 from semhub_utils.errors import SemhubError, aside, need, need_one_of
 from semhub_utils.formats import (
+    Source,
     need_known_quantisation,
     need_same_ids,
     quantisation,
@@ -88,11 +89,7 @@ def load_model(
     )
     named, where = source.named, source.options(revision)
     with explained(named, revision, "configuration"), readable(source):
-        if not source.gguf:  # before a list of them is made
-            need_few_layers(named, transformers.PretrainedConfig.get_config_dict(source.place, **where)[0])
-        config = transformers.AutoConfig.from_pretrained(source.place, **where)
-        need_few_layers(named, config.to_dict())
-        need_known_quantisation(config, named)
+        config = _configuration(source, where)
     need_decoder(not getattr(config, "is_encoder_decoder", False), named, "is an encoder-decoder")
     autos = (getattr(transformers, name) for name in AUTO_CLASSES)
     auto = next((auto for auto in autos if type(config) in auto._model_mapping), None)
@@ -116,8 +113,7 @@ def load_model(
     if source.gguf and hasattr(transformers, "GgufConfig"):
         options["quantization_config"] = transformers.GgufConfig(dequantize=True)
     build = partial(on_no_device, auto, config)
-    if not source.gguf:
-        need_same_size(source.place, build)
+    need_same_size(source.place, build)
     with explained(named, revision, "weights", build), readable(source, config):
         module, info = auto.from_pretrained(source.place, ignore_mismatched_sizes=True, **options, **where)
         module = module if "device_map" in options else module.to(target)
@@ -135,6 +131,16 @@ def load_model(
     if check:
         self_check(model)
     return model
+
+
+def _configuration(source: Source, where: Mapping) -> transformers.PretrainedConfig:
+    """What `source` says of itself, looked at before the library makes a list of its layers."""
+    if not source.gguf:
+        need_few_layers(source.named, transformers.PretrainedConfig.get_config_dict(source.place, **where)[0])
+    config = transformers.AutoConfig.from_pretrained(source.place, **where)
+    need_few_layers(source.named, config.to_dict())
+    need_known_quantisation(config, source.named)
+    return config
 
 
 def _readings(model: LanguageModel) -> dict[str, Reading]:

@@ -360,6 +360,13 @@ def test_a_notebook_that_is_older_than_its_text_is_not_run(tmp_path, monkeypatch
     assert cli.main(["run", "first"]) == 0 and len(ran) == 2
 
 
+@pytest.mark.parametrize("text", ["null", "[1]", "3", "{}", "[" * 100_000, None])
+def test_a_record_that_is_damaged_is_of_no_run_that_is_done(tmp_path, text):
+    """Nor is a pipe in its place, on which reading would wait."""
+    (tmp_path / "a.run.json").write_text(text) if text else os.mkfifo(tmp_path / "a.run.json")
+    assert not book.is_done(SimpleNamespace(record=tmp_path / "a.run.json"))
+
+
 def test_every_chapter_is_as_its_text_says():
     for chapter in book.chapters(book.find_book()):
         book.need_current(chapter)
