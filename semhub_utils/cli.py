@@ -99,9 +99,7 @@ def command(text: str, shared: str, argument: tuple[str, dict] | None = None, /,
     ("chapter", _takes("CHAPTER", "name or number: arithmetic, 3, 03_arithmetic, or all")),
     model=_takes("MODEL", f"{MODEL}; may be given again for a sweep", action="append", type=_name),
     out=_takes("DIR", "folder for it all (default runs)", type=_path, default=Path("runs")),
-    record=_takes(
-        "NAME", "put the results on file in book/results, by the upstream's id", nargs="?", const="", type=_name
-    ),
+    record=_takes("NAME", "file the results in book/results, by the upstream's id", nargs="?", const=True, type=_name),
 )
 def run(options: Options) -> int:
     from . import book
