@@ -35,7 +35,7 @@ from tqdm.auto import tqdm
 from traitlets.config import Config
 
 from . import progress
-from .errors import SemhubError, need
+from .errors import DAMAGED, SemhubError, need, reason
 from .identity import (
     COPIED,
     atomically,
@@ -295,9 +295,9 @@ def is_done(job: Job) -> bool:
     """Whether the notebook lies there, made from the very same things, with every results file it left; not where its
     record is of a version that kept something else."""
     try:
-        record = json.loads(job.record.read_text("utf-8"))
+        record = json.loads(job.record.read_text("utf-8") if job.record.is_file() else "")
         made, left = (record["stamp"], record["commit"]), record["results"]
-    except (OSError, ValueError, KeyError):
+    except DAMAGED:
         return False
     return made == (stamp(job), _commit(job)) and job.output.is_file() and all(map(os.path.exists, left))
 
@@ -321,6 +321,7 @@ def _kernel(file: str, variables: dict[str, str]) -> None:
     from ipykernel.kernelapp import launch_new_instance
 
     os.setsid()
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # schedulers send it to all processes; the command ends this one
     os.environ.update(variables)
     tempfile.tempdir = None  # it may have been looked up before
     more = variables.get("PYTHONPATH", "").split(os.pathsep)  # which Python has read at its start, and that is past
@@ -472,8 +473,7 @@ def _failure(job: Job, error: Exception) -> tuple[str, int]:
         return f"{job.title} stopped, as {error.filename or job.output} cannot be written ({error.strerror}).", 1
     if not isinstance(error, PapermillExecutionError):
         _write(job.log, f"{type(error).__name__}: {error}\n")
-        line = (str(error).strip().splitlines() or [""])[0]
-        return f"{job.title} stopped with {type(error).__name__}: {line} (more memory may help if the kernel died).", 1
+        return f"{job.title} stopped with {type(error).__name__}: {reason(error)} (more memory may help).", 1
     if error.ename == "SemhubError":
         return f"{error.evalue}\nThe notebook as far as it got: {job.output}", 2
     _write(job.log, strip_color("\n".join(error.traceback)) + "\n")

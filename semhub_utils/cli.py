@@ -34,6 +34,16 @@ def _positive(text: str) -> int:
     return int(text)
 
 
+def _name(text: str) -> str:
+    if not text.strip():
+        raise argparse.ArgumentTypeError(f"{text!r} is empty; a name, or to leave it out, would do")
+    return text
+
+
+def _path(text: str) -> Path:
+    return Path(_name(text))
+
+
 def _seed(text: str) -> int:
     if not text.isdecimal() or int(text) >= SEEDS:
         raise argparse.ArgumentTypeError(f"{text} is not a whole number from 0 to {SEEDS - 1}")
@@ -59,7 +69,7 @@ def _count(default: int, text: str) -> dict:
 
 
 SHARED = {  # options that several commands take
-    "revision": _takes("R", "branch, tag or commit of the model on the hub"),
+    "revision": _takes("R", "branch, tag or commit of the model on the hub", type=_name),
     "set": _takes("NAME=VALUE", "a parameter of the chapter; may be given again", action="append", default=[]),
     "jobs": _count(1, "chapters at a time, each with the model in memory; for more machines see book/sweep"),
     "fresh": _flag("run again what is already done"),
@@ -87,9 +97,9 @@ def command(text: str, shared: str, argument: tuple[str, dict] | None = None, /,
     "run a chapter, or all, on one model or several",
     "revision set jobs fresh",
     ("chapter", _takes("CHAPTER", "name or number: arithmetic, 3, 03_arithmetic, or all")),
-    model=_takes("MODEL", f"{MODEL}; may be given again for a sweep", action="append"),
-    out=_takes("DIR", "folder for it all (default runs)", type=Path, default=Path("runs")),
-    record=_takes("NAME", "put the results on file in book/results, by the upstream's id", nargs="?", const=""),
+    model=_takes("MODEL", f"{MODEL}; may be given again for a sweep", action="append", type=_name),
+    out=_takes("DIR", "folder for it all (default runs)", type=_path, default=Path("runs")),
+    record=_takes("NAME", "file the results in book/results, by the upstream's id", nargs="?", const=True, type=_name),
 )
 def run(options: Options) -> int:
     from . import book
@@ -115,7 +125,7 @@ def run(options: Options) -> int:
         from .onfile import PLACE, record
 
         for folder in dict.fromkeys(outcome.job.results for outcome in outcomes if not outcome.error):
-            print(record(folder, book.find_book() / PLACE, options.record))
+            print(record(folder, book.find_book() / PLACE, "" if options.record is True else options.record))
     return _status(outcomes)
 
 
@@ -123,7 +133,7 @@ def run(options: Options) -> int:
     "run chapters of a model on file again, two or all, and compare",
     "seed",
     ("name", _takes("NAME", "as in book/results, or the model's id")),
-    weights=_takes("MODEL", "where the model lies, if not at its id"),
+    weights=_takes("MODEL", "where the model lies, if not at its id", type=_name),
     all=_flag("every chapter on file, not a sample"),
 )
 def verify(options: Options) -> int:
@@ -145,7 +155,7 @@ def verify(options: Options) -> int:
     "show side by side what holds of models: each row of the paper, each claim, what is told apart item by item",
     "",
     ("models", _takes("MODEL", "a name in book/results, or a folder of results", nargs="+")),
-    html=_takes("FILE", "write it as a page", type=Path),
+    html=_takes("FILE", "write it as a page", type=_path),
 )
 def compare(options: Options) -> int:
     from . import holds
@@ -164,9 +174,9 @@ def compare(options: Options) -> int:
 @command(
     "execute every chapter of the book and build the site",
     "revision set jobs fresh",
-    model=_takes("MODEL", f"{MODEL} (where it will not do: the one each chapter names)"),
+    model=_takes("MODEL", f"{MODEL} (where it will not do: the one each chapter names)", type=_name),
     strict=_flag("a chapter that fails, or a warning, ends the build"),
-    **{"with": _takes("RUNS", "a folder of runs that are shown too", type=Path, action="append", default=[])},
+    **{"with": _takes("RUNS", "a folder of runs that are shown too", type=_path, action="append", default=[])},
 )
 def book(options: Options) -> int:
     from . import site
@@ -214,7 +224,7 @@ def check(options: Options) -> int:
 @command(
     "measure time and memory against the released method and the floor",
     "device dtype json",
-    ("model", _takes("MODEL", f"{MODEL} (default: a random model made on the fly)", nargs="?")),
+    ("model", _takes("MODEL", f"{MODEL} (default: a random model made on the fly)", nargs="?", type=_name)),
     quick=_flag("a small model and few items, under half a minute"),
     threads=_count(1, "threads on the cpu"),
     config={"choices": ("tiny", "small", "large"), "help": "size of the random model (default small)"},
@@ -242,9 +252,9 @@ def bench(options: Options) -> int:
 @command(
     "measure where the truth is known: what must be seen, false alarms, power",
     "fresh",
-    organisms=_takes("DIR", "folder of trained ones", type=Path, default=Path("organisms")),
+    organisms=_takes("DIR", "folder of trained ones", type=_path, default=Path("organisms")),
     part={"action": "append", "choices": ("truth", "power", "alarms", "readings"), "help": "only this, or these"},
-    out=_takes("DIR", "folder for the tables (default: the package's data)", type=Path),
+    out=_takes("DIR", "folder for the tables (default: the package's data)", type=_path),
 )
 def calibrate(options: Options) -> int:
     from .calibration import PARTS
@@ -259,9 +269,9 @@ def calibrate(options: Options) -> int:
 @command(
     "make a reading for a model, beside those that every model has: a tuned lens, or a Jacobian lens",
     "revision device dtype seed",
-    ("model", _takes("MODEL", MODEL)),
-    text=_takes("FILE", "UTF-8, a text a line (a shipped model needs none)", type=Path),
-    out=_takes("DIR", "folder (default: the model's, where chapters look)", type=Path),
+    ("model", _takes("MODEL", MODEL, type=_name)),
+    text=_takes("FILE", "UTF-8, a text a line (a shipped model needs none)", type=_path),
+    out=_takes("DIR", "folder (default: the model's, where chapters look)", type=_path),
     steps=_count(250, "training steps of a tuned lens"),
     kind={"choices": ("tuned", "jacobian"), "default": "tuned", "help": "which lens (default tuned)"},
 )
@@ -292,7 +302,7 @@ def tune(options: Options) -> int:
         "name",
         _takes("NAME", "a recipe; sees, islands-hears ...: a sense; taught, taught-sees ...", nargs="?", default="hub"),
     ),
-    out=_takes("DIR", "folder (default organisms/NAME or NAME-SEED)", type=Path),
+    out=_takes("DIR", "folder (default organisms/NAME or NAME-SEED)", type=_path),
     device=_takes("D", "cpu, cuda ... (default cpu)", default="cpu"),
     minutes=_takes("M", "stop after so many minutes (default: the recipe's)", type=_minutes),
 )
@@ -325,7 +335,7 @@ def train(options: Options) -> int:
     "train small models with one thing changed at a time, and write what became of them",
     "",
     seeds=_count(2, "trainings of each"),
-    out=_takes("FILE", "the table (default: the one that ships)", type=Path),
+    out=_takes("FILE", "the table (default: the one that ships)", type=_path),
 )
 def controls(options: Options) -> int:
     from .experiments.raising import TABLE, run_controls
@@ -380,7 +390,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(argv)
     import signal
 
-    for name in ("SIGTERM", "SIGHUP"):  # end a command as the keyboard does, where nothing else was told (nohup)
+    # end a command as the keyboard does, where nothing else was told (nohup); schedulers send USR1 before time is up
+    for name in ("SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2"):
         if (known := getattr(signal, name, None)) and signal.getsignal(known) == signal.SIG_DFL:
             signal.signal(known, signal.default_int_handler)
     if hasattr(sys.stdout, "reconfigure"):  # what a terminal cannot write is no end of a command

@@ -5,10 +5,11 @@ base model elsewhere, weights of 8 or 4 bits. Where its parts lie, and what can 
 import json
 import re
 from collections.abc import Iterable, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, redirect_stdout
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from importlib.util import find_spec
+from io import StringIO
 from os.path import isdir, isfile
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,10 @@ from unittest.mock import patch
 
 from torch import nn
 from transformers.convert_slow_tokenizer import bytes_to_unicode
+from transformers.quantizers import AutoHfQuantizer
 from transformers.utils import cached_file
 
-from semhub_utils.errors import DAMAGED, SemhubError, need, out_of_memory, reason
+from semhub_utils.errors import DAMAGED, SemhubError, need, need_plain, out_of_memory, reason
 from semhub_utils.identity import FITTED, model_folder, remembered
 
 ADAPTER, BAR = "adapter_config.json", "transformers.modeling_gguf_pytorch_utils.tqdm"
@@ -65,11 +67,21 @@ def source_of(model_id: str, revision: str | None = None) -> Source:
         return _gguf(model_id, revision)
     need(model_id.strip(), f"The model was {model_id!r}; an existing folder or hub id would do.")
     need(not isfile(model_id), f"{model_id} is a file; the folder of a whole model would do.")
+    _need_files(folder, model_id, revision)
     if folder and (folder / ADAPTER).is_file():
         return _adapter(model_id, folder)
     files = sorted(folder.glob("*.gguf")) if folder and not (folder / "config.json").is_file() else []
     need(not files, f"{model_id} is a folder of GGUF files; one of them, such as {[*files, ''][0]}, would do.")
     return Source(str(folder or model_id), model_id)
+
+
+def _need_files(folder: Path | None, model_id: str, revision: str | None) -> None:
+    """Raises SemhubError where a folder holds what is no file, as a pipe, on which reading would wait; and where a
+    revision is given of what lies here, and would be ignored."""
+    said = f"revision was {revision!r}, and {model_id} lies on this machine, where there is one version of it"
+    need(not (folder and revision), f"{said}; no revision would do.")
+    for path in sorted(folder.iterdir()) if folder else ():
+        need_plain(path)
 
 
 def _gguf(model_id: str, revision: str | None) -> Source:
@@ -80,6 +92,7 @@ def _gguf(model_id: str, revision: str | None) -> Source:
         here or colon and not model_folder(place),
         f"{model_id} is no file here; the path of a GGUF file, or ID:FILE.gguf for one of the hub, would do.",
     )
+    _need_files(path.parent if here else None, model_id, revision)
     for package in ("gguf", "accelerate"):
         _need_package(package, f"{model_id} is a GGUF file", "gguf")
     path = Path(place, name) if here else Path(cached_file(place, name, revision=revision))
@@ -102,6 +115,7 @@ def _adapter(model_id: str, folder: Path) -> Source:
     need(base, f"{model_id} is an adapter that names no base model; that model, with it merged into it, would do.")
     base = str(folder / base) if isdir(folder / base) else base
     here = model_folder(base)
+    _need_files(here, base, None)
     return Source(str(here or base), base if here else f"{base} (the base model of {model_id})", folder)
 
 
@@ -138,6 +152,16 @@ def quantisation(config: Any) -> str:
     return ", ".join(filter(None, (f"{bits} bits" if bits else "", method)))
 
 
+def need_known_quantisation(config: Any, named: str) -> None:
+    """Raises SemhubError where a configuration names a way to pack weights that the library does not know, and would
+    read them as they are."""
+    said = (
+        f"{named} says that its weights are of {quantisation(config)!r}, which transformers {version('transformers')}"
+    )
+    known = not quantisation(config) or AutoHfQuantizer.supports_quant_method(config.quantization_config)
+    need(known, f"{said} does not know; the same model with weights of 16 or 32 bits would do.")
+
+
 # GGUF files
 
 
@@ -146,7 +170,8 @@ def _read_gguf(path: Path, named: str) -> dict:
 
     whole = "the whole file, as it was published, would do"
     try:
-        read = gguf.GGUFReader(path)
+        with redirect_stdout(StringIO()):  # it prints what it finds odd
+            read = gguf.GGUFReader(path)
         for tensor in read.tensors:
             need(len(tensor.data.reshape(-1)), "it is cut short")
         fields = {name: field.contents() for name, field in read.fields.items() if name.startswith(("tok", "gen"))}
@@ -200,7 +225,11 @@ def _merged(parts: list[str], rank: Any) -> list[str]:
 
 
 def need_same_ids(source: Source, tokenizer: Any) -> None:
-    """Raises SemhubError where a tokenizer reads TEXTS otherwise than the GGUF file that it was made of."""
+    """Raises SemhubError where a tokenizer reads TEXTS otherwise than the GGUF file that it was made of, or reads at
+    random, as in training."""
+    random = getattr(getattr(getattr(tokenizer, "backend_tokenizer", None), "model", None), "dropout", None)
+    said = f"The tokenizer of {source.named} leaves out merges at random (dropout {random})"
+    need(not random, f"{said}; the same without dropout in its tokenizer.json would do.")
     for text, ids in source.ids.items():
         read = list(tokenizer(text).input_ids)
         need(

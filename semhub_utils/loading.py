@@ -7,7 +7,6 @@ otherwise, the more the more layers; with weights of 8 or 4 bits as in bfloat16.
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
@@ -21,14 +20,23 @@ from torch import Tensor
 from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
 
 from semhub_utils.devices import placement, values
-from semhub_utils.errors import SemhubError, need, need_one_of
-from semhub_utils.formats import need_same_ids, quantisation, readable, source_of, with_adapter
+from semhub_utils.errors import SemhubError, aside, need, need_one_of
+from semhub_utils.formats import (
+    Source,
+    need_known_quantisation,
+    need_same_ids,
+    quantisation,
+    readable,
+    source_of,
+    with_adapter,
+)
 from semhub_utils.identity import DTYPES, RANDOM, training
 from semhub_utils.inputs import PER_TOKEN, Encoding, Input, Sound, without_video
 from semhub_utils.lens import Reading
 from semhub_utils.models import LanguageModel, RandomTwin
 from semhub_utils.neighbours import Neighbours
-from semhub_utils.refused import explained, hush, need_same_weights, on_no_device
+from semhub_utils.refused import explained, hush, need_few_layers, need_same_size, need_same_weights, on_no_device
+from semhub_utils.spokes.items import each_or_none
 from semhub_utils.spokes.mixed import bank_texts
 from semhub_utils.states import hidden_states
 from semhub_utils.steering import Edit, states_under
@@ -81,7 +89,7 @@ def load_model(
     )
     named, where = source.named, source.options(revision)
     with explained(named, revision, "configuration"), readable(source):
-        config = transformers.AutoConfig.from_pretrained(source.place, **where)
+        config = _configuration(source, where)
     need_decoder(not getattr(config, "is_encoder_decoder", False), named, "is an encoder-decoder")
     autos = (getattr(transformers, name) for name in AUTO_CLASSES)
     auto = next((auto for auto in autos if type(config) in auto._model_mapping), None)
@@ -91,7 +99,7 @@ def load_model(
         part, reads = "processor", transformers.AutoProcessor
         if type(config) in PROCESSOR_MAPPING:
             reads = without_video(PROCESSOR_MAPPING[type(config)])
-    with explained(named, revision, part), readable(source):
+    with explained(named, revision, part), readable(source), aside():
         tokenizer = reads.from_pretrained(source.reads, **where)
         need_same_ids(source, tokenizer)
     options = {"config": config, "dtype": getattr(torch, dtype), "use_safetensors": True, "output_loading_info": True}
@@ -105,6 +113,7 @@ def load_model(
     if source.gguf and hasattr(transformers, "GgufConfig"):
         options["quantization_config"] = transformers.GgufConfig(dequantize=True)
     build = partial(on_no_device, auto, config)
+    need_same_size(source.place, build)
     with explained(named, revision, "weights", build), readable(source, config):
         module, info = auto.from_pretrained(source.place, ignore_mismatched_sizes=True, **options, **where)
         module = module if "device_map" in options else module.to(target)
@@ -122,6 +131,16 @@ def load_model(
     if check:
         self_check(model)
     return model
+
+
+def _configuration(source: Source, where: Mapping) -> transformers.PretrainedConfig:
+    """What `source` says of itself, looked at before the library makes a list of its layers."""
+    if not source.gguf:
+        need_few_layers(source.named, transformers.PretrainedConfig.get_config_dict(source.place, **where)[0])
+    config = transformers.AutoConfig.from_pretrained(source.place, **where)
+    need_few_layers(source.named, config.to_dict())
+    need_known_quantisation(config, source.named)
+    return config
 
 
 def _readings(model: LanguageModel) -> dict[str, Reading]:
@@ -222,13 +241,13 @@ def _spread(model: LanguageModel) -> list[int]:
 
 def _texts(model: LanguageModel) -> list[Encoding]:
     """Three prompts of different lengths from ordinary tokens, and some as chapters write them, with what the tokenizer
-    or the `anchor` puts in front, as far as the model takes them."""
+    or the `anchor` puts in front, as far as the model takes them. Raises SemhubError where it takes none of these."""
     spread = _spread(model)
     found = [Encoding(spread[a:b], [(0, 0)] * (b - a), "") for a, b in ((0, 8), (8, 11), (11, 16))]
-    for text in ("3+5=", "The cat sees", f"{model.anchor}red", "这代表了"):
-        with suppress(SemhubError):
-            found += model.encode([text])
-    return found
+    read = each_or_none(
+        *(partial(model.encode, [t]) for t in ("3+5=", "The cat sees", f"{model.anchor}red", "这代表了"))
+    )
+    return [*found, *chain(*read)]
 
 
 def _media(model: LanguageModel) -> list[Encoding]:

@@ -16,7 +16,17 @@ from torch import Tensor, nn
 from transformers import Cache, ProcessorMixin
 
 from semhub_utils.devices import computes_on, of_random_weights
-from semhub_utils.errors import SemhubError, TooLong, half_characters, in_memory, need, out_of_memory, reason
+from semhub_utils.errors import (
+    STOPS,
+    SemhubError,
+    TooLong,
+    aside,
+    half_characters,
+    in_memory,
+    need,
+    out_of_memory,
+    reason,
+)
 from semhub_utils.inputs import MEDIA, Encoding, Input, Prompt, Reader
 from semhub_utils.store import Store, kept_bytes
 from semhub_utils.structure import Structure, find_blocks, hook, read_structure, rounding
@@ -184,10 +194,11 @@ class LanguageModel:
 
     def _by_tokenizer(self, texts: str | list[str], **given):
         try:
-            return self.tokenizer(texts, **given)
-        except (KeyboardInterrupt, SystemExit, MemoryError):
+            with aside():
+                return self.tokenizer(texts, **given)
+        except (*STOPS, MemoryError):
             raise
-        except BaseException as error:  # what breaks within the tokenizer's own library is no Exception
+        except BaseException as error:
             said = f"The tokenizer of {self.model_id} cannot be run ({reason(error)})"
             raise SemhubError(f"{said}; the tokenizer the model was trained with would do.") from error
 

@@ -9,6 +9,7 @@ import re
 import reprlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from itertools import chain
 from logging import CRITICAL, ERROR, getLogger
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from torch import nn
 from transformers import GenerationConfig
 from transformers.utils import logging
 
-from semhub_utils.errors import DAMAGED, SemhubError, need, out_of_memory, reason
+from semhub_utils.errors import DAMAGED, STOPS, SemhubError, need, out_of_memory, reason
 from semhub_utils.identity import FITTED, model_folder
 
 UNKNOWN = hub.RepositoryNotFoundError, hub.HFValidationError
@@ -56,9 +57,9 @@ def explained(model_id: str, revision: str | None, part: str, build: Callable[[]
     which tells a fault of the configuration from one of the weights."""
     try:
         yield
-    except SemhubError:
+    except (SemhubError, *STOPS):
         raise
-    except Exception as error:
+    except BaseException as error:
         would = "a smaller model, dtype='bfloat16' or a machine with more memory would do."
         need(not out_of_memory(error), f"{model_id} does not fit in memory here ({reason(error)}); {would}")
         causes, last = [error], error
@@ -67,7 +68,8 @@ def explained(model_id: str, revision: str | None, part: str, build: Callable[[]
         while last.__cause__ is not None:  # of several, the one that the others were raised from
             last = last.__cause__
         said = HERE if model_folder(model_id) else ON_THE_HUB
-        found, sentence = next((c, text) for kind, text in said.items() for c in causes if isinstance(c, kind))
+        kinds = ((c, text) for kind, text in said.items() for c in causes if isinstance(c, kind))
+        found, sentence = next(kinds, (error, said[Exception]))  # a panic is no Exception
         if sentence is said[Exception] and (known := _seen(model_id, revision, part, build)):
             sentence = known
         why = reason(found if isinstance(found, ImportError) else last)
@@ -127,6 +129,38 @@ def _value_of(folder: Path, error: BaseException) -> str:
             return f", as {path} is {value!r}"
         left += [(f"{path}.{name}".strip("."), of) for name, of in value.items()] if isinstance(value, dict) else []
     return ""
+
+
+# What is refused before memory is taken for it
+
+LAYERS = 1000  # more than any decoder that was published
+_COUNTS = re.compile(r"(num_|n_)?(hidden_|encoder_|decoder_)?layers?|depth")
+NUMBERS = (
+    2**28
+)  # a model of no more is made, whatever the files hold; and 4 for each of their bytes, as some are packed
+
+
+def need_few_layers(model_id: str, config: Mapping[str, Any]) -> None:
+    """Raises SemhubError where a configuration, or one in it, asks for more than LAYERS, which take long to be made."""
+    for name, value in config.items():
+        if isinstance(value, Mapping):
+            need_few_layers(model_id, value)
+        many = isinstance(value, int) and value > LAYERS and _COUNTS.fullmatch(str(name))
+        said = f"The configuration of {model_id} says that {name} is {reprlib.repr(value)}"
+        need(not many, f"{said}; at most {LAYERS} would do.")
+
+
+def need_same_size(model_id: str, build: Callable[[], nn.Module]) -> None:
+    """Raises SemhubError where a configuration makes a model of more numbers than the files in a folder can hold."""
+    folder, made = model_folder(model_id), 0
+    if not folder or fault_of_files(folder):
+        return
+    with suppress(Exception):  # which is told of where the model is made
+        module = build()
+        made = sum(part.numel() for part in chain(module.parameters(), module.buffers()))
+    held = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
+    said = f"{model_id} has {held:,} bytes of weights, and its configuration makes a model of {made:,} numbers"
+    need(made <= max(NUMBERS, 4 * held), f"{said}; the configuration that they were saved with would do.")
 
 
 # Files of weights

@@ -27,7 +27,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from .calibration import found_of_planted, not_found
-from .errors import DAMAGED, SEEDS, SemhubError, half_characters, need, reason
+from .errors import DAMAGED, SEEDS, SemhubError, half_characters, need, need_plain, reason
 from .evidence import Evidence
 from .identity import (
     DTYPES,
@@ -258,6 +258,7 @@ def finished(folder: str | Path, pattern: str = "*.claims.json") -> dict[Path, d
 
 
 def _claims_in(path: Path) -> dict[str, Any]:
+    need_plain(path)
     try:
         written = json.loads(path.read_text("utf-8"))
     except DAMAGED as error:
@@ -332,7 +333,10 @@ def check_parameters(known: Collection[str] = (), /, **parameters: Any) -> dict[
         ),
         "dtype": (lambda x: x in DTYPES, f"one of {', '.join(DTYPES)}"),
         "items": (lambda x: x in ITEMS, f"one of {', '.join(ITEMS)}"),
-        "n_items": (lambda x: x is None or _is_whole(x, at_least=1), "a whole number from 1, or nothing,"),
+        **dict.fromkeys(
+            ("n_items", "n_words", "n_counted", "max_result", "steps", "n_seeds", "max_new_tokens"),
+            (lambda x: x is None or _is_whole(x, at_least=1), "a whole number from 1, or nothing,"),
+        ),
         "seed": (lambda x: _is_whole(x, at_least=0) and x < SEEDS, f"a whole number from 0 to {SEEDS - 1}"),
         "data_dir": (
             lambda x: x is None or isinstance(x, str | Path) and isdir(x),

@@ -102,7 +102,8 @@ def judge(e: Evidence, *, precondition: str | None = None) -> Verdict:
 
 def _untestable(e: Evidence, inside: list[int]) -> str:
     if e.n_units < MIN_UNITS:
-        return f"{e.n_units} independent units are left, and {MIN_UNITS} are needed."
+        why = "" if e.n else "; ".join(("", *(f"left out: {why}" for why in e.dropped)))
+        return f"{e.n_units} independent units are left, and {MIN_UNITS} are needed{why}."
     if not inside:
         return f"the model has no layer in the window of this claim (it has {e.n_layers})."
     if e.lacking:

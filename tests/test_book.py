@@ -296,7 +296,7 @@ def test_a_sentence_raised_in_a_chapter_is_that_of_the_run_and_a_kernel_that_die
     assert died.code == 1 and "02_second on some/model" in died.error
 
 
-@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1])
 def test_a_stopped_run_leaves_no_kernel_and_resumes(book, sent):
     hang = """
         import os, time

@@ -432,5 +432,5 @@ def test_what_the_hub_answers(monkeypatch, kind, said):
         except kind as cause:
             raise OSError("many\nlines") from cause
 
-    monkeypatch.setattr(tf.AutoConfig, "from_pretrained", answer)
+    monkeypatch.setattr(tf.PretrainedConfig, "get_config_dict", answer)
     assert re.search(said, sentence("someone/something", revision="v9"))

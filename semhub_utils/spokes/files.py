@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from semhub_utils.errors import SemhubError, half_characters, need
+from semhub_utils.errors import SemhubError, half_characters, need, need_plain
 from semhub_utils.spokes.items import Items
 
 csv.field_size_limit(2**28)  # of characters: a long text is no fault
@@ -39,6 +39,7 @@ class PublicSet:
         """The same. Raises SemhubError saying where it is had, if none is there."""
         path = self.at(data_dir)
         need(path, f"{data_dir} has no {self.files[0]}, the file of {self.name}; that of {self.source} would do.")
+        need_plain(path)
         return path
 
     def read(self, data_dir: str | Path, entries: Callable[[Path, Items], Entries]) -> tuple[Items, Entries]:
@@ -56,7 +57,8 @@ def named(*paths: Path) -> str:
 
 def read_text(path: Path) -> str:
     """A UTF-8 file, or one packed by gzip, as text, a byte-order mark left out and line ends made "\\n". Raises
-    SemhubError on another one."""
+    SemhubError on another one, and on a device, which may have no end."""
+    need(not path.is_char_device(), f"{path} is a device; a file would do.")
     try:
         with (gzip.open if path.suffix == ".gz" else open)(path, "rt", encoding="utf-8-sig") as file:
             return file.read()
@@ -68,10 +70,11 @@ def read_text(path: Path) -> str:
 
 
 def below(folder: Path, name: object) -> Path | None:
-    """The file of that name in a folder or below it; nothing where a name leads out of it, or is none."""
+    """The file of that name in a folder or below it; nothing where a name leads out of it, is none, or a pipe's."""
     usable = isinstance(name, str) and 0 < len(name.encode("utf-8", "replace")) < 256 and "\0" not in name
     path = os.path.normpath(name) if usable else ".."
-    return None if os.path.isabs(path) or path.split(os.sep)[0] == ".." else folder / path
+    out = os.path.isabs(path) or path.split(os.sep)[0] == ".."
+    return None if out or (folder / path).exists() and not (folder / path).is_file() else folder / path
 
 
 def lines(path: Path, found: Items) -> Entries:

@@ -10,7 +10,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -62,19 +62,13 @@ def parallel_sentences(n: int, *, seed: int, data_dir: str | Path | None = None,
 
     Scenes of the shipped models' world, with who does what to whom drawn at random, or NTREX-128 of
     `data_dir`/ntrex/NTREX-128; a line that is empty in any language is left out and counted, and so is a language
-    without a file or a line. They are of as few documents as can be, so that each has others of its own to be compared
-    with; with `spread` of as many. Raises SemhubError where English or all others are missing, or files are of unequal
-    length."""
+    without a file or a line, or of another number of lines than English. They are of as few documents as can be, so
+    that each has others of its own to be compared with; with `spread` of as many. Raises SemhubError where English or
+    all others are missing."""
     if data_dir is None:
         return Items(_scenes(n, seed))
-    sides = {language: _ntrex(language, data_dir) for language in spoken(data_dir)}
-    counts = ", ".join(f"{len(side)} in {language}" for language, side in sides.items())
-    need(
-        len(set(map(len, sides.values()))) == 1,
-        f"NTREX's files in {data_dir} differ in length ({counts}); files of one release would do.",
-    )
-    blank = [name for name, side in sides.items() if name != "english" and not any(map(str.strip, side))]
-    sides = {name: side for name, side in sides.items() if name not in blank}
+    found = Items()
+    sides = _aligned(data_dir, found)
     documents = _documents(data_dir, len(sides["english"]))
 
     def sentence(number: int, *row: str) -> Parallel | LeftOut:
@@ -82,11 +76,10 @@ def parallel_sentences(n: int, *, seed: int, data_dir: str | Path | None = None,
         whole = Parallel(name, texts, "ntrex", document=documents[number - 1])
         return whole if all(texts.values()) else LeftOut("empty line", name)
 
-    found = Items(source=", ".join(sorted({side.source for side in sides.values()})))
-    for name in [name for name in LANGUAGES if name not in sides] + ["french"] * ("french" in blank):
-        found.drop("language without a file or a line", name)
+    found.source = ", ".join(sorted({side.source for side in sides.values()}))
     found.take(map(sentence, itertools.count(1), *sides.values())).some("sentences", data_dir)
-    need(len(sides) > 1, f"{data_dir} has lines in English alone; those of one more language would do.")
+    said = "has no other language whose lines go with the English ones; files of one release would do"
+    need(len(sides) > 1, f"{data_dir} {said}. {found.left_out}")
     order = list(dict.fromkeys(s.document or s.id for s in found))
     place = {order[k]: at for at, k in enumerate(np.random.default_rng(seed).permutation(len(order)))}
     seen, rank = Counter(), {}
@@ -94,6 +87,28 @@ def parallel_sentences(n: int, *, seed: int, data_dir: str | Path | None = None,
         rank[s.id] = (seen[s.document or s.id] if spread else 0, place[s.document or s.id])
         seen[s.document or s.id] += 1
     return found.but(sorted(found, key=lambda s: rank[s.id])[:n])
+
+
+def _aligned(data_dir: str | Path, found: Items) -> dict[str, Items]:
+    """The lines of English and of every language that has as many; nothing else tells which go together. Of the others
+    it is told in `found` why there are none."""
+    english = _ntrex("english", data_dir)
+    rows, sides = _last(english), {"english": english}
+    there = [name for name in NTREX if name in LANGUAGES or NTREX[name].at(data_dir)][1:]
+    for name, side in zip(there, each_or_none(*(partial(_ntrex, of, data_dir) for of in there), least=0), strict=True):
+        if not _last(side):
+            why = side.dropped if NTREX[name].at(data_dir) else ()
+            found.drop(next(iter(why), "language without a file or a line"), name)
+        elif len(side) != len(english) and _last(side) != rows:
+            found.drop("language of another number of lines than English", f"{name}, {len(side)} for {len(english)}")
+        else:
+            sides[name] = side.but([*side, *[""] * rows])
+    return {name: side[:rows] for name, side in sides.items()}
+
+
+def _last(side: Sequence[str]) -> int:
+    """The number of the last line that is not empty."""
+    return max((number for number, line in enumerate(side, 1) if line.strip()), default=0)
 
 
 def spoken(data_dir: str | Path | None = None) -> list[str]:

@@ -5,7 +5,9 @@ what has to be said and the exit code. Folders are of one tiny model, so that a 
 
 import gzip
 import json
+import os
 import shutil
+import socket
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -450,11 +452,11 @@ def of_data() -> None:
         f"ntrex/NTREX-128/newstest2019-{side}.txt": "One line.\nTwo lines.\n"
         for side in ("src.eng", "ref.spa", "ref.zho-CN", "ref.deu")
     }
-    spanish = "ntrex/NTREX-128/newstest2019-ref.spa.txt"
+    english = "ntrex/NTREX-128/newstest2019-src.eng.txt"
     for name, said, files in (
-        ("none", "has no ntrex", {}), ("one language", "has no ntrex", {k: v for k, v in ntrex.items() if "eng" in k}),
-        ("one line short", "differ in length", ntrex | {spanish: "Una.\n"}), ("empty", "differ in length", ntrex | {spanish: ""}),
-        ("all blank", "no sentences that can be used", dict.fromkeys(ntrex, "\n\n")), ("not UTF-8", "is not UTF-8", ntrex | {spanish: b"\xff\xfe\x00x"}),
+        ("none", "has no ntrex", {}), ("one language", "no other language whose", {k: v for k, v in ntrex.items() if "eng" in k}),
+        ("one line short", "no other language whose.*german, 2 for 1", ntrex | {english: "One.\n"}), ("empty", "no sentences that can be used", ntrex | {english: ""}),
+        ("all blank", "no sentences that can be used", dict.fromkeys(ntrex, "\n\n")), ("not UTF-8", "is not UTF-8", ntrex | {english: b"\xff\xfe\x00x"}),
     ):
         fault("sentences that will not do", name, said, read("languages", **files))
     mbpp = "mbpp/mbpp_release_v1.jsonl"
@@ -584,6 +586,10 @@ def of_numbers_and_places() -> None:
     fault("a seed that cannot be", "2**64", "whole number from 0 to 4294967295", run("--set", f"seed={2**64}"))
     for name, given in {"-1": ("tune", "x", "--seed", "-1"), "2**70": ("train", "--seed", str(2**70))}.items():
         fault("a seed that cannot be", name, "whole number from 0 to 4294967295", lambda at, g=given: [*g])
+    for name, chapter in (("n_words=-3", "languages"), ("n_words=x", "languages"), ("n_counted=0", "layers"), ("max_result=0", "arithmetic"),
+                          ("steps=0", "raising"), ("steps=-5", "raising"), ("n_seeds=0", "steering"), ("max_new_tokens=-1", "steering")):
+        fault("a number of something that cannot be", name, "is .*; a whole number from 1, or nothing, would do",
+              lambda at, n=name, c=chapter: ["run", c, "--out", str(at / "runs"), "--set", n])
     for minutes in ("nan", "inf", "0", "-1", "x"):
         fault("a time that cannot be", minutes, "--minutes", lambda at, m=minutes: ["train", "hub", "--minutes", m])
     for name, given in {"3": "3", "a list": "[a]", "a date": "2024-01-01", "half a character": '"\\ud800"', "300 letters": "y" * 300}.items():
@@ -657,8 +663,77 @@ def of_results() -> None:
         fault("no name of results", repr(name), "There are no results of", lambda at, n=name: ["compare", n])
 
 
+def piped(name: str, how: str = "pipe") -> Callable[[Path], list[str]]:
+    """What reading would wait on, for ever or without end."""
+
+    def change(model: Path) -> None:
+        path = model / name
+        path.unlink(missing_ok=True)
+        if how == "pipe":
+            os.mkfifo(path)
+        elif how == "socket":
+            of = os.open(model, os.O_RDONLY)  # a socket's own path has to be short
+            socket.socket(socket.AF_UNIX).bind(f"/proc/self/fd/{of}/{name}")
+            os.close(of)
+        else:
+            path.symlink_to(how)
+
+    return checked(change)
+
+
+def of_what_is_given_in_vain() -> None:
+    """What is no file, sizes that no memory holds, and names that say nothing."""
+    pipe = "is a pipe, a socket or a device"
+    for name in ("model.safetensors", "config.json", "tokenizer.json", "card.json", "generation_config.json"):
+        fault("no file but a pipe", name, pipe, piped(name))
+    for how in ("socket", "/dev/zero", "/dev/null"):
+        fault("no file but a pipe", how, pipe, piped("model.safetensors", how))
+    for name, values in {
+        "a million layers": {"num_hidden_layers": 10**6}, "400 digits of layers": {"num_hidden_layers": 10**400},
+        "layers of a part": {"text_config": {"num_hidden_layers": 10**7}},
+    }.items():
+        fault("more layers than any model has", name, "num_hidden_layers is 10*.*at most 1000 would do", config(**values))
+    for name, values in {
+        "a width": {"hidden_size": 10**9}, "a vocabulary": {"vocab_size": 10**12}, "an MLP": {"intermediate_size": 10**9},
+    }.items():
+        fault("a size that no file holds", name, "bytes of weights, and its configuration makes a model of", config(**values))
+    for name, of, said in (("of no name", {"bits": 4}, "quant_method"), ("an unknown one", {"quant_method": "magic"}, "'magic', which transformers")):
+        fault("a packing that is not known", name, said, config(quantization_config=of))
+    single = [{"SpecialToken": {"id": "[X]", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}]
+    around = {"type": "TemplateProcessing", "single": single, "pair": [*single, {"Sequence": {"id": "B", "type_id": 1}}]}
+    beyond = {"[X]": {"id": "[X]", "ids": [99_999], "tokens": ["[X]"]}}
+    two, ended = {"vocab": {"a": 0, "b": 1}, "merges": []}, "the tokenizer the model was trained with would do"
+    for name, change, said in (
+        ("a mark of no number", lambda of: of.update(post_processor=around | {"special_tokens": {}}), ended),
+        ("a mark beyond the model", lambda of: of.update(post_processor=around | {"special_tokens": beyond}), "has token 99999"),
+        ("a table of signs", lambda of: of.update(normalizer={"type": "Precompiled", "precompiled_charsmap": "AAAA"}), "cannot be read"),
+        ("two words", lambda of: of.update(model={"type": "WordLevel", "unk_token": "?", "vocab": two["vocab"]}), ended),
+        ("no unknown one", lambda of: of.update(model={"type": "BPE", "unk_token": "?", **two}), ended),
+        ("at random", lambda of: of["model"].update(dropout=0.5), "at random .dropout 0.5."),
+    ):
+        fault("a tokenizer that breaks in use", name, said, tokenizer(change))
+    for name, given in {
+        "a folder": ("check", "AT/model"), "a shipped model": ("check", "organism:hub"), "random weights": ("check", "random:AT/model"),
+        "a run": ("run", "arithmetic", "--out", "AT/runs", "--model", "AT/model"),
+    }.items():
+        fault("a revision of what lies here", name, "revision was 'main', and .* no revision would do",
+              lambda at, g=given: [*(part.replace("AT", str(at)) for part in g), "--revision", "main"])
+    for name, given in {"text of a device": ("tune", "AT/model", "--out", "AT/lens", "--text", "/dev/zero"), "claims in a pipe": ("compare", "AT/c")}.items():
+        fault("no file to read but a device", name, "is a device; a file would do|is a pipe",
+              lambda at, g=given: ((at / "c").mkdir(), os.mkfifo(at / "c" / "a.claims.json"), [part.replace("AT", str(at)) for part in g])[2])
+    fault("no file to read but a device", "a data set in a pipe", "is a pipe, a socket or a device", lambda at: (
+        (at / "cogs").mkdir(), os.mkfifo(at / "cogs" / "train.tsv"),
+        ["run", "semantics", "--model", str((at / "sound").resolve()), "--out", str(at / "runs"), "--set", f"data_dir={at}"])[2])
+    for given in (
+        ("run", "code", "--out", ""), ("run", "code", "--model", ""), ("run", "code", "--record", " "), ("run", "code", "--revision", ""),
+        ("tune", "x", "--text", ""), ("compare", "x", "--html", ""), ("book", "--with", ""), ("bench", ""),
+    ):
+        fault("a name that is empty", " ".join(given), "is empty; a name, or to leave it out, would do", lambda at, g=given: [*g])
+
+
 for made in (
     of_folders,
+    of_what_is_given_in_vain,
     of_numbers_and_places,
     of_results,
     of_weights_files,

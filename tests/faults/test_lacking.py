@@ -1,17 +1,23 @@
 """A data folder that lacks a set, a language or enough of one: what needs it is left out, and the chapter goes on."""
 
 import json
+import re
 
+import nbformat
 import pytest
 from architectures import make_module, make_tokenizer
 from PIL import Image
 from test_campaign import here, loaded
 
 from semhub_utils import book, chapter, cli
+from semhub_utils.book import find_book
+from semhub_utils.chapter import Chapter
 from semhub_utils.errors import SemhubError
 from semhub_utils.experiments import alike, core
+from semhub_utils.results import Run
 from semhub_utils.spokes import languages, natural, semantics, vision
 from semhub_utils.spokes.items import Items, Pair, each_or_none
+from semhub_utils.verdicts import judge
 
 SIDES = {"english": "src.eng", "spanish": "ref.spa", "chinese": "ref.zho-CN", "german": "ref.deu", "french": "ref.fra"}
 
@@ -62,8 +68,49 @@ def test_languages_that_are_missing_or_blank_are_left_out(tmp_path):
     with pytest.raises(SemhubError, match="no sentences in spanish"):
         natural.pairs(9, seed=0, data_dir=folder, needs="spanish")
     ntrex(folder, chinese=["", ""], french=["", ""])
-    with pytest.raises(SemhubError, match="in English alone; those of one more language would do"):
+    with pytest.raises(SemhubError, match="no other language whose lines go with the English ones"):
         languages.parallel_sentences(9, seed=0, data_dir=folder)
+
+
+def test_languages_of_another_number_of_lines_are_left_out(tmp_path):
+    """No line of them is known to go with one of English; empty lines at the end are none."""
+    rows = {
+        "english": ["one", "two", ""],
+        "chinese": ["一", "二"],
+        "german": ["eins"],
+        "spanish": ["uno", "dos", "tres"],
+    }
+    folder = ntrex(tmp_path, **rows)
+    found = languages.parallel_sentences(9, seed=0, data_dir=folder)
+    assert [*found[0].texts] == ["english", "spanish", "chinese"] and len(found) == 2
+    assert found.dropped == {"language of another number of lines than English": 1}
+    assert "german, 1 for 3" in found.left_out
+    (folder / f"ntrex/NTREX-128/newstest2019-{SIDES['french']}.txt").write_bytes(b"\xff\xfe")
+    found = languages.parallel_sentences(9, seed=0, data_dir=folder)
+    assert "french: newstest2019-ref.fra.txt is not UTF-8" in found.left_out and len(found[0].texts) == 3
+    ntrex(folder, spanish=["uno"], chinese=["一"])
+    with pytest.raises(
+        SemhubError, match="no other language whose lines go with the English ones; .* spanish, 1 for 3"
+    ):
+        languages.parallel_sentences(9, seed=0, data_dir=folder)
+
+
+@pytest.mark.parametrize("kept", [("english", "german"), ("english",), ()])
+def test_random_weights_of_chapter_four_need_no_spanish(own, tmp_path, kept):
+    """Another language will do; of a folder without any it is said that it was not asked."""
+    ntrex(tmp_path, **{name: [f"{WORDS[name]} {name}{k}." for k in range(40)] for name in kept})
+    parameters = {"items": "natural", "n_items": 8, "seed": 0, "data_dir": str(tmp_path)}
+    run, told = Run("fooled", own("llama"), parameters, tmp_path), {}
+    cells = nbformat.read(find_book() / "notebooks/04_fooled.ipynb", 4).cells
+    sources = [cell.source for cell in cells if cell.cell_type == "code"]
+    lines = [line for source in sources for line in source.split("\n") if line.startswith("from ")]
+    exec("\n".join(lines), names := {"chapter": Chapter(run, run.model), "n_items": 8, "seed": 0})
+    names["glue"] = lambda name, value: told.update({name: value})
+    for source in sources:
+        if "blank" in source:
+            exec(source, names)
+    assert told["blank_of"] == ("German" if len(kept) > 1 else "no language")
+    assert told["blank"].startswith("The twin is" if len(kept) > 1 else "This was not asked. Left out: 1 × ")
 
 
 def test_a_dictionary_that_is_missing_is_empty_and_says_why(tmp_path):
@@ -76,6 +123,7 @@ def test_too_few_to_be_compared_cannot_be_tested(own):
     model, pairs = own("llama"), [Pair(str(k), f"a {k}", f"b {k}", "g", str(k)) for k in range(4)]
     _, [claim, *_] = core.ask(alike.Alike(), model, pairs[:2], series="s", twins=())
     assert claim.n == 0 and any("2 pairs were given; at least 4" in why for why in claim.dropped)
+    assert re.search("^0 independent units are left, .*; left out: 2 pairs were given", judge(claim).reason)
     assert core.run(alike.Alike(), model, pairs, series="s", twins=())[1][0].n == 4
     table, claims = core.joined([])
     assert not len(table) and claims == []

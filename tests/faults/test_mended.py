@@ -4,6 +4,7 @@ import asyncio
 import copy
 import io
 import json
+import os
 import re
 import signal
 import sys
@@ -23,7 +24,7 @@ from transformers import AutoTokenizer
 
 from semhub_utils import book, cli, finding, identity, lens, loading, markup, models, onfile, refused, results, tuned
 from semhub_utils.chapter import LEAST, Chapter, begin, listing
-from semhub_utils.errors import SemhubError, TooLong, half_characters, in_memory, reason
+from semhub_utils.errors import SemhubError, TooLong, aside, half_characters, in_memory, reason
 from semhub_utils.experiments import alike, core, layers, words
 from semhub_utils.identity import organism_path
 from semhub_utils.inputs import Input, Sound
@@ -161,6 +162,32 @@ def test_what_breaks_within_a_tokenizer_is_said_of_it(tiny, monkeypatch):
             model.encode(["never read before"])
         with pytest.raises(SemhubError, match="cannot be run"):
             _ = model.anchor
+
+
+def test_a_panic_of_the_tokenizers_library_is_one_sentence(folder, capfd):
+    """Its own lines, which come before, say nothing to a reader; what else is written meanwhile is told."""
+    of = json.loads((folder / "tokenizer.json").read_text())
+    said = [{"SpecialToken": {"id": "[X]", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}]
+    around = {"type": "TemplateProcessing", "single": said, "pair": said, "special_tokens": {}}
+    for change in {"post_processor": around}, {"normalizer": {"type": "Precompiled", "precompiled_charsmap": "AAAA"}}:
+        (folder / "tokenizer.json").write_text(json.dumps(of | change))
+        assert cli.main(["check", str(folder)]) == 2
+        told = capfd.readouterr().err
+        assert told.count("\n") == 1 and told.startswith("The tokenizer of"), told
+    with pytest.raises(ZeroDivisionError), aside():
+        os.write(2, b"a bar\n")
+        raise ZeroDivisionError
+    with aside():
+        os.write(2, b"another\n")
+    assert capfd.readouterr().err == "a bar\nanother\n"
+
+
+def test_what_a_reader_of_gguf_prints_is_not_told(tmp_path, capsys):
+    """Where results are read by a program, as with --json."""
+    (tmp_path / "a.gguf").write_bytes(b"GGUF\x03\0\0\0" + b"\xff" * 16 + bytes(64))
+    assert cli.main(["check", str(tmp_path / "a.gguf"), "--json"]) == 2
+    told = capsys.readouterr()
+    assert told.out == "" and "cannot be read as a GGUF file" in told.err
 
 
 def test_a_context_of_no_token_is_not_stated(tiny):
@@ -331,6 +358,13 @@ def test_a_notebook_that_is_older_than_its_text_is_not_run(tmp_path, monkeypatch
         text.write_text(whole)
     text.unlink()  # an installed package has notebooks alone
     assert cli.main(["run", "first"]) == 0 and len(ran) == 2
+
+
+@pytest.mark.parametrize("text", ["null", "[1]", "3", "{}", "[" * 100_000, None])
+def test_a_record_that_is_damaged_is_of_no_run_that_is_done(tmp_path, text):
+    """Nor is a pipe in its place, on which reading would wait."""
+    (tmp_path / "a.run.json").write_text(text) if text else os.mkfifo(tmp_path / "a.run.json")
+    assert not book.is_done(SimpleNamespace(record=tmp_path / "a.run.json"))
 
 
 def test_every_chapter_is_as_its_text_says():
