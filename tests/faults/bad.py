@@ -655,7 +655,7 @@ def of_results() -> None:
     for name, text in {"no model": '{"schema": 3, "claims": []}', "no claims": '{"schema": 3, "provenance": {"chapter": "a"}}'}.items():
         fault("a chapter's claims that cannot be read", name, said,
               compared(lambda path, t=text: (path.unlink(), (path.parent / "a.claims.json").write_text(t))))
-    for name, where in {"a folder": "AT/results", "no folder": "AT/none/page.html", "the folder here": ""}.items():
+    for name, where in {"a folder": "AT/results", "no folder": "AT/none/page.html", "the folder here": "."}.items():
         fault("a page that cannot be written", name, "cannot be written", compared(lambda path: None, "--html", where))
     fault("results of several models", "below one folder", "holds results of 2 models", compared(
         lambda path: shutil.copytree(shipped.with_name("organism-hub"), path.parent / "more")))
