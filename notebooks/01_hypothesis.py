@@ -182,7 +182,7 @@ chapter.finish(
 # - A picture of one sentence is an example; a claim needs many, a null and controls.
 # - That the space can be *read* does not mean that the model *uses* it: that takes an [intervention](03_arithmetic).
 #
-# *What would change our mind:* about a yes, twins as near in random weights, or in a model whose types share nothing; about a no,
-# twins that are nearest in the middle layers and farther at both ends.
+# *What would change our mind:* of a yes, twins as near in random weights, or where types share nothing; of a no, twins nearest in the middle
+# and farther at both ends.
 #
 # **Try it.** Do the [exercises](../book/exercises/01_hypothesis), or type `semhub run hypothesis --model ID_OR_FOLDER` and compare the grids.

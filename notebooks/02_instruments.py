@@ -70,7 +70,7 @@ diagram("lens")
 #
 # These checks run whenever a model is loaded. If one fails, nothing is computed.
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "hide-output"] mystnb={"code_prompt_show": "Show the checks", "code_prompt_hide": "Hide the checks"}
 checks = [(c.meaning, c.value or "nothing", c.bound, c.passed) for c in self_check(model)]
 short = {"off by": lambda x: x if x == "nothing" else f"{x:.0e}", "at most": "{:.0e}"}
 listing(checks, ["what is checked", "off by", "at most", "passed"], **short)

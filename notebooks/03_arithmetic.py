@@ -382,7 +382,7 @@ chapter.finish(
 # - A word ahead of a digit means little until the wrong words are behind it.
 # - Layer and strength are part of the claim: choose them on other items than those you report.
 #
-# *What would change our mind:* about a yes, random directions that turn as many answers, or wrong words as likely as the right one;
-# about a no, a number word that the middle layers hold more surely than the last one.
+# *What would change our mind:* of a yes, wrong words as likely, or random directions as strong; of a no, a number word surer in the middle than
+# at the end.
 #
 # **Try it.** Do the [exercises](../book/exercises/03_arithmetic), or `semhub run arithmetic --model ID_OR_FOLDER`: which verdicts changed?

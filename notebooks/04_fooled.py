@@ -373,6 +373,8 @@ five.bars(
 measured = readings.read()
 glue("n_islands", measured[measured.model == readings.ISLANDS].seed.nunique())
 glue("most_alarms", readings.MOST_ALARMS, ".0%")
+
+# %% tags=["hide-input", "hide-output"] mystnb={"code_prompt_show": "Show the table", "code_prompt_hide": "Hide the table"}
 listing(readings.summary(measured), **dict.fromkeys(readings.SHARES, "{:.0%}"))
 
 # %% [markdown]

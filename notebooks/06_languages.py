@@ -443,8 +443,8 @@ chapter.finish(
 # - English above wrong English says that the meaning is there. English above the word itself says that English is in front.
 # - The lens reads; the patch writes. A state can be read as English without being used as such.
 #
-# *What would change our mind:* about a yes, translations as near in random weights or by their words alone; about a no, the right English
-# word, ahead in the middle and behind at the end.
+# *What would change our mind:* of a yes, translations as near in random weights or by their words alone; of a no, the right English word, ahead
+# in the middle.
 #
 # **Try it.** Do the [exercises](../book/exercises/06_languages), or fetch NTREX-128 and CC-CEDICT and run `semhub run languages --model
 # ID_OR_FOLDER --set data_dir=FOLDER`.

@@ -350,8 +350,8 @@ chapter.finish(
 # - One vector is one sample: many prompts do not make it many. Compare it with many random directions.
 # - Do not measure a push towards *good* by counting *good*. A push that changes nothing keeps fluency and relevance.
 #
-# *What would change our mind:* about a yes, random directions that do as much; about a no, an English effect that stands out among these,
-# on a model that read praise and blame.
+# *What would change our mind:* of a yes, random directions that do as much; of a no, an English effect beyond these, on a model that read praise
+# and blame.
 #
 # **Try it.** Do the [exercises](../book/exercises/08_steering), or run `semhub run steering --model ID_OR_FOLDER` on a model that has read
 # reviews, with a classifier by `--set sentiment_model=ID`.

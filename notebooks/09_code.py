@@ -310,7 +310,7 @@ any_start.dose(
     series="expected",
 )
 
-# %% tags=["hide-input"]
+# %% tags=["hide-input", "hide-output"] mystnb={"code_prompt_show": "What does the model write instead?"}
 any_start.dose(
     "steering-dose",
     "What does the model write instead?",
@@ -395,8 +395,8 @@ chapter.finish(
 # - Parser and tokenizer count differently. Check that both mean the same place, and count what you drop.
 # - A strength is a number without a unit until you say how long the state is.
 #
-# *What would change our mind:* about a yes, another word that does as well as *and*, or a random direction as *start*; about a no, an *and*
-# that is ahead between items and nowhere else.
+# *What would change our mind:* of a yes, other words that do as well as *and*, or random directions as *start*; of a no, an *and* ahead between
+# items alone.
 #
 # **Try it.** Do the [exercises](../book/exercises/09_code), or write functions of your own into `mbpp/mbpp.jsonl` and run `semhub run code
 # --model ID_OR_FOLDER --set data_dir=FOLDER`.

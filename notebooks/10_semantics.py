@@ -390,7 +390,7 @@ chapter.finish(
 # - The change that keeps the meaning belongs beside the one that does not.
 # - A role word that is raised after *by* may be a fact about *by*: shuffle what is read last, and try other words in its place.
 #
-# *What would change our mind:* about a yes, role words as high where only the last words before the name are the same; about a no, a true
-# form that is nearer in both orders of the names, by more than a shuffle costs.
+# *What would change our mind:* of a yes, role words as high wherever the last words are the same; of a no, a true form nearer in both orders of
+# the names.
 #
 # **Try it.** Do the [exercises](../book/exercises/10_semantics), or run COGS: `semhub run semantics --model ID_OR_FOLDER --set data_dir=FOLDER`.

@@ -494,7 +494,7 @@ chapter.finish(
 # - Compare with every wrong word, not with one, and with the same picture without its content.
 # - *What is in the picture* and *where it is* are two claims. The patches elsewhere in the same picture tell them apart.
 #
-# *What would change our mind:* about a yes, eyes behind islands that answer as well, or shuffled pixels that do; about a no, patches that
-# read as their colour, and as no other.
+# *What would change our mind:* of a yes, eyes behind islands, or shuffled pixels, that do as well; of a no, patches that read as their colour
+# alone.
 #
 # **Try it.** Do the [exercises](../book/exercises/11_vision), or take photographs: `semhub run vision --model ID_OR_FOLDER --set data_dir=FOLDER`.

@@ -457,7 +457,7 @@ chapter.finish(
 # - What the encoder alone has done is a control: it may lay a sound beside its name before the decoder has run.
 # - Asking in a language, or for a fact, that was never beside a sound tests the hub harder than any reading.
 #
-# *What would change our mind:* about a yes, white noise or the commonest answer doing as well, or the same class of animal turning as many
-# answers; about a no, the label's words above other labels' at the sound.
+# *What would change our mind:* of a yes, white noise, the commonest answer or an animal of the same class doing as well; of a no, the label's words
+# ahead at the sound.
 #
 # **Try it.** Do the [exercises](../book/exercises/12_audio), or take recordings: `semhub run audio --model ID_OR_FOLDER --set data_dir=FOLDER`.

@@ -245,7 +245,7 @@ chapter.finish(
 # - At the place where a word comes in, a patch may be no more than another word. The embedding layer tells.
 # - What is shared is needed only if its loss hurts more than that of as much else.
 #
-# *What would change our mind:* about a yes, other directions of the same size whose loss hurts as much; about a no, a loss that no other
-# directions match, or a concept that comes out in the language of the run that it is moved into.
+# *What would change our mind:* of a yes, other directions of one size whose loss hurts as much; of a no, a loss that none match, or a concept that
+# comes out in its new run's language.
 #
 # **Try it.** Do the [exercises](../book/exercises/13_used), or run another checkpoint: is the order of language and concept the one of Llama-2?

@@ -317,7 +317,7 @@ def _truest(table: pd.DataFrame, layer: int) -> tuple[pd.DataFrame, list[str]]:
         return table, []
     picture, reading = true.idxmax()
     later = 2 * (table["picture"] != picture) + (table["reading"] != reading)
-    note = f"Opens on the picture and the reading with most true words: {picture}, {reading}."
+    note = f"Opens where most words are true: {picture}, {reading}."
     return table.iloc[later.argsort(kind="stable")], [note]
 
 

@@ -1,6 +1,7 @@
 """A result in a chapter: its charts beside their data, and its judged claims. Knows no torch and no model."""
 
 import json
+import re
 import uuid
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -333,7 +334,7 @@ class Finding:
             styled = {proper(name): kind for name, kind in {**self.types, **(types or {})}.items()}
             options |= {"types": styled, "switch": switches}
             x = options.get("x") or ("strength" if draw is figures.stacked else "layer")
-            at = {x: options.get("x_title", "").partition(" (")[0]} if draw is not figures.bars else {}
+            at = {x: re.split(r",| \(", options.get("x_title", ""))[0]} if draw is not figures.bars else {}
         table = opened(table, switches, least)
         first, _ = shown_first(table, switches)
         if not first["value"].abs().max() > ZERO:

@@ -1,4 +1,4 @@
-"""What a chapter found on a model: steps kept on disk as they are done, in the end its tables and its claims.
+"""What a chapter found on a model: steps kept on disk as they are done, in the end its tables and its claims::
 
     <results_dir>/<model>/<chapter>.parts/<step>-<key>.parquet   each step, so that a killed run resumes
     <results_dir>/<model>/<experiment>/<chapter>.parquet         a table per experiment, with provenance in its metadata

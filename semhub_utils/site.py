@@ -182,7 +182,13 @@ def _of_models(held: Sequence[Held], refused: Sequence[str], root: Path, scripts
     scripts.mkdir()
     told = [
         {"slug": slug(one.name), "label": one.label, "chapters": [*one.runs], "grid": bool(one.grid)}
-        | {"claims": [{"id": c["id"], "reading": c["reading"]} for c in one.claims if c["evidence"].get("layers")]}
+        | {
+            "claims": [
+                {"id": c["id"], "reading": c["reading"]}
+                for c in one.claims
+                if {*c["evidence"].get("values", ())} - {None}
+            ]
+        }
         for one in held
     ]
     index = f"window.semhubModels={json.dumps(told, ensure_ascii=False)};\n"

@@ -27,6 +27,7 @@ MARKS = {
 ASK_OPENLY = ("instruments", "fooled", "raising", "layers")
 """Chapters that ask how, when or which, or whether one would be fooled: yes or no is no answer there."""
 REVERSED = "it is the other way round"
+SHORT = {"Found": "found", "Not found": "not", "Could not be tested": "untested"}
 YES, PARTLY, NO, OPEN = "Yes", "In part", "No", "Not decided"
 
 
@@ -251,14 +252,14 @@ def _counted(claims: Sequence[Mapping]) -> str:
     found = Counter(claim["verdict"] for claim in claims)
     told = {
         "found": found[HOLDS] + found[WEAKLY],
-        "not found": found[EXPLAINED] + found[NOT],
-        "too uncertain to tell": found[INCONCLUSIVE],
-        "could not be tested": found[UNTESTABLE],
+        "not": found[EXPLAINED] + found[NOT],
+        "uncertain": found[INCONCLUSIVE],
+        "untested": found[UNTESTABLE],
     }
     units = sorted({claim.get("n_units", 0) for claim in claims if claim["verdict"] != UNTESTABLE})
-    over = f" Each that was tested rests on {' to '.join(map(str, units[:1] + units[1:][-1:]))} independent items."
+    over = f"; on {' to '.join(map(str, units[:1] + units[1:][-1:]))} independent items each"
     said = ", ".join(f"{n} {name}" for name, n in told.items() if n)
-    return f"All {len(claims)} claims of this chapter: {said}.{over * bool(units)}"
+    return f"All {len(claims)} claims: {said}{over * bool(units)}."
 
 
 def sentences(claims: Sequence[Mapping], about: Mapping[str, str]) -> str:
@@ -289,7 +290,7 @@ def with_others(page: str, others: Mapping[str, Sequence[Mapping]]) -> str:
         about, more = json.loads(unescape(shown["about"])), ""
         for model, claims in others.items():
             if told := _told(claims, about):
-                found = ", ".join(f"{n} {name.lower()}" for name, n, _ in told)
+                found = ", ".join(f"{n} {SHORT[name]}" for name, n, _ in told)
                 each = "".join(f"<p><b>{name}:</b> {escape(line)}</p>" for name, _, line in told)
                 on = f"{word}, on" if (word := _in_a_word(claims, about)) else "On"
                 more += (
@@ -326,11 +327,7 @@ def _told(claims: Sequence[Mapping], about: Mapping[str, str]) -> list[tuple[str
             missed.append(f"{said} ({whose}{'; '.join(dict.fromkeys(map(_why, bad)))})")
         if rest and not good and not bad:
             untested.append(said)
-    told = [
-        ("Found", "that ", found),
-        ("Not found", "that ", missed),
-        ("Could not be tested", "whether ", untested),
-    ]
+    told = zip(SHORT, ("that ", "that ", "whether "), (found, missed, untested), strict=True)
     return [(name, len(some), lead + "; ".join(some) + ".") for name, lead, some in told if some]
 
 

@@ -172,6 +172,10 @@ def test_a_caption_says_what_is_seen(run, lens):
     peaks = "; ".join(f"{r.series} {cell_text(r.value)} at layer {r.layer}" for r in best.itertuples())
     assert caption == f"Highest for Spanish, normed: {peaks.replace('english', 'English')}."
     assert shown.text.endswith(caption) and spec_of(shown)["description"] == shown.text
+    dosed = pd.DataFrame({"series": "a", "strength": [0, 2], "value": [0.1, 0.4]})  # and an axis by its first words
+    for title in ("times, in lengths of a state", "times (of a state)"):
+        shown = Finding(run, dosed).dose((), "More?", y="p", x_title=title, **WORDS)
+        assert "Highest: a 0.4 at times 2." in shown.text
 
 
 def test_no_chart_of_zeros(run):

@@ -208,9 +208,9 @@ def test_an_answer_counts_all_claims_of_the_chapter():
     verdicts = (HOLDS, WEAKLY, NOT, EXPLAINED, INCONCLUSIVE, UNTESTABLE)
     claims = [judged(f"lens/{k}", of) | {"n_units": 90 - 10 * k} for k, of in enumerate(verdicts)]
     [count] = parsed(answer(claims, {"lens/0": "it is so"}, "m").html).findall("p[@class='answer-count']")
-    said = "All 6 claims of this chapter: 2 found, 2 not found, 1 too uncertain to tell, 1 could not be tested."
-    assert text(count) == f"{said} Each that was tested rests on 50 to 90 independent items."
-    assert "rests" not in answer(claims[-1:], {"lens/5": "it is so"}, "m").html
+    said = "All 6 claims: 2 found, 2 not, 1 uncertain, 1 untested"
+    assert text(count) == f"{said}; on 50 to 90 independent items each."
+    assert "independent items" not in answer(claims[-1:], {"lens/5": "it is so"}, "m").html
 
 
 @pytest.mark.parametrize(
@@ -242,6 +242,6 @@ def test_an_answer_has_a_line_of_each_other_model_that_was_asked():
     said = f"{line}{tail}".removesuffix("</div><p>after</p>").replace("</summary>", " ").split("</details>")
     assert [unescape(re.sub("<[^>]*>", "", one)) for one in said if one] == [
         'Yes, on <one>: 1 found Found: that twins "meet".',
-        'Not decided, on two: 1 could not be tested Could not be tested: whether twins "meet".',
+        'Not decided, on two: 1 untested Could not be tested: whether twins "meet".',
     ]
     assert with_others("<p>no answer</p>", others) == "<p>no answer</p>"
