@@ -293,7 +293,7 @@ def test_a_picture_opens_where_most_words_are_true():
     best = (table.picture == "good") & (table.reading == "neighbours") & (table.among == "things") & (table.layer == 4)
     first, notes = opens(3, table.assign(right=best))
     assert (first["picture_choice"], first["reading_choice"], first["among_choice"]) == ("good", "neighbours", "things")
-    assert "most true words: good, neighbours." in notes
+    assert "Opens where most words are true: good, neighbours." in notes
 
 
 def test_missing_words_are_refused(curves):
