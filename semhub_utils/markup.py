@@ -32,7 +32,7 @@ class Html:
         return self.text
 
 
-_LANGUAGE = re.compile(r"\b(english|spanish|chinese|german)\b")
+_LANGUAGE = re.compile(r"\b(english|spanish|chinese|german|french)\b")
 STYLE = f"<style>{(Path(__file__).parent / 'static' / 'findings.css').read_text(encoding='utf-8')}</style>"
 """Of tables, strips and figures; each brings it along, as Colab shows every output in a frame of its own."""
 

@@ -217,7 +217,7 @@ def test_an_answer_counts_all_claims_of_the_chapter():
     ("sentence", "names", "said"),
     [
         ("On {name} text, {name} wins.", ["spanish"], "On Spanish text, Spanish wins."),
-        ("On {name} text, {name} wins.", ["spanish", "code"], "On Spanish or code text, that language wins."),
+        ("On {name} text, {name} wins.", ["french", "code"], "On French or code text, that language wins."),
         ("It is so.", ["spanish", "german"], "It is so."),
     ],
 )
