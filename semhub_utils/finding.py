@@ -102,12 +102,13 @@ def opened(table: pd.DataFrame, switches: Sequence[str], least: float = ZERO) ->
 
 
 def caption_of(table: pd.DataFrame, switches: Sequence[str] = (), *, at: Names | None = None, lowest=False) -> str:
-    """In a sentence, of the rows that are `shown_first`: the highest number (or the lowest) of each series and where it
-    is, by the columns of `at` and what they are called; with more series than NAMED, the highest and the lowest of
-    these. Without series, of all."""
+    """In a sentence, of the rows that are `shown_first`: the highest number (or the lowest, also where none is above 0)
+    of each series and where it is, by the columns of `at` and what they are called; with more series than NAMED, the
+    highest and the lowest of these. Without series, of all."""
     table, chosen = shown_first(table, switches)
     if not len(table):
         return ""
+    lowest |= 0 <= table["value"].max() < -0.02 * table["value"].min()  # what only sinks from 0 has no height to tell
     tiny, value, at = 1e-5 * table["value"].abs().max(), table["value"] * (-1 if lowest else 1), at or {}
     table = table.assign(value=table["value"].where(table["value"].abs() > tiny, 0.0))
     lead = ("Lowest" if lowest else "Highest") + f" for {', '.join(chosen)}" * bool(chosen)

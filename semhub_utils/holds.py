@@ -177,7 +177,7 @@ def in_short(held: Sequence[Held]) -> str:
 
 def _in_a_word(of: Counter) -> str:
     """The answer of experiments that are counted by `counts`."""
-    return in_a_word(of["yes"], of["tested"] - of["yes"] - of[INCONCLUSIVE], of[INCONCLUSIVE])
+    return in_a_word(of["yes"], of["tested"] - of["yes"] - of[INCONCLUSIVE], of[INCONCLUSIVE], of[UNTESTABLE])
 
 
 def in_brief(held: Sequence[Held]) -> str:
@@ -191,10 +191,13 @@ def in_brief(held: Sequence[Held]) -> str:
         for name, columns in whose.items():
             of = sum((counts(some, k) for k in columns), Counter())
             found = f"**{_in_a_word(of).lower()}** (yes in {of['yes']} of {of['tested']} tests)"
-            said += [f"{name} {found if of['tested'] else 'it was **not tested**'}"] if columns else []
+            none = "it **could not be tested**" if of[UNTESTABLE] else "it was **not tested**"
+            said += [f"{name} {found if of['tested'] else none}"] if columns else []
         lines.append(f"- {group} On {', on '.join(said)}.")
     named = f"The public models: {', '.join(held[k].label for k in public)}. " * bool(public)
-    return "\n".join(lines) + (f"\n\n{named}[How so?](#the-answer)\n" if lines else "\n")
+    test = "A test is an experiment of the paper on one model: a yes where it holds for one language or more. "
+    lead = "Inputs of one meaning, in many languages, in digits, code, pictures or sound, inside a model:"
+    return "\n".join([lead, "", *lines, "", f"{test}{named}[How so?](#the-answer)", ""]) if lines else "\n"
 
 
 def script(one: Held, predicted: Mapping[int, Mapping[str, str]] | None = None) -> str:

@@ -191,7 +191,9 @@ def _details(claim: Mapping) -> str:
         "Reading": claim.get("reading"),
         "Other readings": readings,
         "Controls": controls,
-        "Middle layers": {f"above the {name}": _said(of) for name, of in claim.get("contrasts", {}).items()},
+        "Middle layers": {
+            f"above the {name}": f"{_said(of)}, p = {of['p']:.2g}" for name, of in claim.get("contrasts", {}).items()
+        },
         "Layers that pass": ", ".join(map(str, claim.get("passes") or ())),
         "Form": claim.get("form"),
         "Layers asked": f"{', '.join(map(str, layers))} of {last}" if 1 < len(layers) <= last else "",
@@ -223,9 +225,9 @@ def answer(claims: Sequence[Mapping], about: Mapping[str, str], model: str, agai
     """What a chapter found on a model: a word, at most three sentences (what was found, what was not and why, and what
     could not be tested) and how the chapter's claims count, those not told among them.
 
-    The word is of the verdicts of the claims answered: Yes where all that could be tested hold, weakly or not; In part
-    where some do; where none does, No if more do not hold, or are explained by something simpler, than are
-    inconclusive, else Not decided. There is none for `ASK_OPENLY`.
+    The word is of the verdicts of the claims answered: Yes where all that could be tested hold, weakly or not, and no
+    more could not; In part where some do; where none does, No if more do not hold, or are explained by something
+    simpler, than are inconclusive, else Not decided. There is none for `ASK_OPENLY`.
 
     about: by claim, as for `Finding.claims`, what it says in words that follow "that": {"similarity": "twins meet"}.
     again: it stands on the page already, so all but the word, or the first sentence, is folded, and other models are
@@ -252,7 +254,8 @@ def _counted(claims: Sequence[Mapping]) -> str:
     found = Counter(claim["verdict"] for claim in claims)
     told = {
         "found": found[HOLDS] + found[WEAKLY],
-        "not": found[EXPLAINED] + found[NOT],
+        "explained": found[EXPLAINED],
+        "not": found[NOT],
         "uncertain": found[INCONCLUSIVE],
         "untested": found[UNTESTABLE],
     }
@@ -272,13 +275,14 @@ def _in_a_word(claims: Sequence[Mapping], about: Mapping[str, str]) -> str:
     if any(claim["id"].partition("/")[0] in ASK_OPENLY for claim in claims):
         return ""
     counted = Counter(claim["verdict"] for some in _families(claims, about).values() for claim in some)
-    return in_a_word(counted[HOLDS] + counted[WEAKLY], counted[NOT] + counted[EXPLAINED], counted[INCONCLUSIVE])
+    good, bad = counted[HOLDS] + counted[WEAKLY], counted[NOT] + counted[EXPLAINED]
+    return in_a_word(good, bad, counted[INCONCLUSIVE], counted[UNTESTABLE])
 
 
-def in_a_word(good: int, bad: int, unsure: int) -> str:
-    """The answer of so many claims, or experiments, that hold, that do not, and that do not tell."""
+def in_a_word(good: int, bad: int, unsure: int, untested: int = 0) -> str:
+    """The answer of so many claims, or experiments, that hold, do not, do not tell, and could not be tested."""
     if good:
-        return PARTLY if bad or unsure else YES
+        return PARTLY if bad or unsure or untested > good else YES
     return NO if bad > unsure else OPEN
 
 

@@ -82,7 +82,9 @@ def judge(e: Evidence, *, precondition: str | None = None) -> Verdict:
             best = max(passes, key=lambda i: (e.values[i], -i))
             beaten = ", ".join((*e.controls, *e.contrasts)) or "its null"
             layers = tuple(e.layers[i] for i in passes)
-            why = f"above {beaten}" + f", and p is not below {ALPHA:g}" * (verdict == WEAKLY)
+            late = (f"p against {name} ({c.p:.2g})" for name, c in e.contrasts.items() if c.p >= ALPHA)
+            which = "p" if e.p[best] >= ALPHA else next(late, "p")
+            why = f"above {beaten}" + f", and {which} is not below {ALPHA:g}" * (verdict == WEAKLY)
             where = {"layer": e.layers[best], "passes": layers, "where": _where(e, layers)}
             return Verdict(verdict, why, _told(e, best, inside), **where)
     clear = [i for i in inside if _clear(e, i, WEAK_ALPHA)]

@@ -216,6 +216,9 @@ def test_captions_follow_the_axis(at, where):
     assert caption_of(tiny) == "Highest: a 0; b 3."
     assert caption_of(table.assign(value=0.3), at=at) == "Highest: a 0.3 throughout."
     assert caption_of(table.iloc[:0]) == ""
+    sinks = table.assign(value=[0.001, -2.0])  # it has no height to tell
+    assert caption_of(sinks, at=at) == f"Lowest: a -2{where}."
+    assert caption_of(table.assign(value=[-3.0, -2.0]), at=at) == f"Highest: a -2{where}."
 
 
 def test_only_curves_that_a_claim_rests_on_can_be_another_models(run):

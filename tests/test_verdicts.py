@@ -65,6 +65,13 @@ def test_each_rule(given, verdict, by):
     assert (found.passes == (3,)) == (verdict in (HOLDS, WEAKLY)) == (found.where == ("middle",))
 
 
+def test_what_holds_weakly_says_which_p_is_in_the_way():
+    shaped = made(contrasts=[("first layers", 0.5, 0.1), ("last layer", 0.5, 0.1)])
+    late = replace(shaped, contrasts=shaped.contrasts | {"last layer": Contrast("last layer", 0.5, 0.4, 0.6, 0.02)})
+    assert judge(late).verdict == WEAKLY and "and p against last layer (0.02) is not below 0.01" in judge(late).reason
+    assert "and p is not below 0.01" in judge(made(p=0.03)).reason
+
+
 def test_a_precondition_comes_first():
     found = judge(made(), precondition="the model cannot add.")
     assert (found.verdict, found.reason, found.layer) == (UNTESTABLE, "The model cannot add.", None)

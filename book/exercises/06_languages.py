@@ -89,9 +89,9 @@ assert pooled[0] > last[0] + 0.1
 mine = {
     "el color de la nieve es": ("white", "blanco"),
     "el color de la hierba es": ("green", "verde"),
-    "el color de el carbón es": ("black", "negro"),
+    "el color del carbón es": ("black", "negro"),
     "el color de la sangre es": ("red", "rojo"),
-    "el color de el limón es": ("yellow", "amarillo"),
+    "el color del limón es": ("yellow", "amarillo"),
 }
 states = hidden_states(model, [*mine]).hidden
 shares = {}

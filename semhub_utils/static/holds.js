@@ -50,7 +50,8 @@
     const controls = Object.entries(claim.controls ?? {}).map(([name, of]) => `${name} ${band(of)}`).join("; ");
     const facts = [
       [claim.unit, claim.statistic === null ? null : `${band(claim)} at layer ${claim.layer} of ${claim.n_layers}${claim.place ? `, ${claim.place}` : ""}`],
-      ["p, corrected", pOf(claim.p)],
+      ["p against its null, corrected", pOf(claim.p)],
+      ["The middle above", Object.entries(claim.contrasts ?? {}).map(([name, of]) => `${name} ${band(of)}, ${pOf(of.p)}`).join("; ") || null],
       ["Items", `${claim.n}, ${claim.n_units} independent units`],
       ["Controls", controls || null],
       ["Planted effects found", claim.found ? `${claim.found.k} of ${claim.found.m}` : null],
@@ -81,7 +82,8 @@
     if (!models.length) return box.append(made("p", {}, "No results were found when this page was built."));
     const key = (row, model) => `row-${named(row.key)}--${model.slug}`;
     const select = (name, label, values) => made("label", {}, `${label} `, made("select", { name }, made("option", { value: "" }, "all"), ...values.map((v) => made("option", {}, v))));
-    const types = [...new Set(rows.flatMap((row) => row.cells.flatMap((cell) => Object.keys(cell.types ?? {}))))].filter(Boolean).sort();
+    const named_ = rows.flatMap((row) => [...new Set(row.cells.flatMap((cell) => Object.keys(cell.types ?? {})))]);
+    const types = [...new Set(named_)].filter((name, k) => name && named_.filter((one) => one === name).length > 1).sort(); // of one row alone is no type of data
     const real = models.some((model) => !model.known), count = made("p", { class: "count", "aria-live": "polite" });
     const ticks = models.map((model, k) => made("label", {}, made("input", { type: "checkbox", value: model.slug, checked: real ? !model.known || k < 2 : k < 6 }), ` ${model.label}`));
     const tools = made("form", { class: "tools", "aria-label": "What is shown" },
@@ -130,10 +132,14 @@
       box.querySelector("tr.open")?.remove();
       box.querySelector('[aria-expanded="true"]')?.setAttribute("aria-expanded", "false");
     }
+    function away() {
+      close();
+      history.replaceState(null, "", location.pathname + location.search);
+    }
     async function toggle(button) {
       const open = button.getAttribute("aria-expanded") === "true", td = button.closest("td"), line = td.closest("tr");
+      if (open) return away();
       close();
-      if (open) return;
       button.setAttribute("aria-expanded", "true");
       history.replaceState(null, "", `#${button.id}`);
       const inside = made("td", { colspan: models.length + 1 }, "Loading …");
@@ -144,7 +150,7 @@
         const shown = type ? mine.filter((claim) => claim.id.split("/").slice(2).join("/") === type) : mine;
         const title = made("h2", {}, `${line.row.name.replace("/", ": ")} on ${data.label} `, made("a", { href: `#${button.id}` }, "link"));
         const shut = made("button", { type: "button" }, "Close");
-        shut.addEventListener("click", () => { close(); button.focus(); });
+        shut.addEventListener("click", () => { away(); button.focus(); });
         inside.replaceChildren(made("div", { class: "claims" }, title, ...shown.map((claim) => strip(claim, marks)), provenance(data, mine, which), shut));
       } catch (error) {
         inside.textContent = error.message;

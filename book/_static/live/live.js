@@ -251,6 +251,7 @@ const semhubLive = (() => {
       const asked = asking(), own = asked >= 0 ? ownType() : "";
       question.value = String(asked);
       question.lastChild.hidden = asked >= 0;
+      types.hidden = asked < 0; // there is no translation of a reader's own line
       const offered = Object.keys(questions[Math.max(0, asked)].lines);
       const focused = types.contains(document.activeElement) && document.activeElement.value;
       types.replaceChildren(node("legend", {}, "Ask it in"));
@@ -302,6 +303,7 @@ const semhubLive = (() => {
       const own = ownType(), at = now.at < 1 || now.at > last ? last : now.at;
       const held = questions[asking()]?.held && own !== "en" && !["islands", UNTRAINED].includes(now.model);
       finding.replaceChildren(...spoken(semhubWords.finding(know, reading, at, own, now.model)));
+      if (unknown.querySelector("mark")) finding.prepend(node("p", {}, "It does not know all of these words, so what follows is of another line than yours."));
       if (held) finding.append(node("p", {}, "No line that it learned from says so in this type: that fact was taught in English alone."));
 
       const columns = reading.pieces.map((piece, k) => ({

@@ -112,7 +112,8 @@ const semhubWords = (() => {
       sentences.push([["English in, English out: ", "strong"], word(said), [`${leads} Ask the same in another type to see whether English stays inside.`]]);
     } else if (crosses) {
       const out = NAMES[said.kind] ?? "a sign";
-      sentences.push([[`${cap(name)} in, ${out} out, and ${NAMES[there[0].kind]} in between: `, "strong"], ...where(), ...ending]);
+      const place = there.length > 1 ? "in between" : "at one layer";
+      sentences.push([[`${cap(name)} in, ${out} out, and ${NAMES[there[0].kind]} ${place}: `, "strong"], ...where(), ...ending]);
     } else if (there.length) {
       sentences.push([[`${cap(name)} in, and some English on the way: `, "strong"], ...where(), [", another meaning"], ...ending]);
     } else {
@@ -163,7 +164,7 @@ const semhubWords = (() => {
     if (meant && now.id === after.wanted && own !== "en") {
       return [turned, [["It says the English word itself: the language came over with the meaning."]]];
     }
-    return [turned];
+    return [turned, [["After the line it was led towards, it says "], word(wanted), [": that is not what came out here."]]];
   }
 
   return { NAMES, MODELS, UNTRAINED, make, finding, compared, outcome, percent, cap };
