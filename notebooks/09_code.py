@@ -248,7 +248,7 @@ glue("one_argument", task.value.mean() if len(task) else 0, ".0%")
 # The model writes one argument after {glue}`one_argument` of {glue}`n_ranges` prompts; the others are left out.
 
 # %% tags=["hide-input"]
-lengths = "strength, in lengths of the mean state"
+lengths = "strength (lengths of a mean state)"
 steering.dose(
     "steering-dose",
     "Does more start give more range(0, n)? (the other programs)",
@@ -279,7 +279,7 @@ as_released.changed(lambda table: table.assign(in_states=table.strength, strengt
     alt="Shares of calls from 0, unchanged and other calls by strength as released, for each direction.",
     called={"expected": "range(0, n)"},
     types={"range(0, n)": "english", "unchanged": "code", "other": "control"},
-    x_title="strength, in lengths of the vector",
+    x_title="strength (lengths of the vector)",
 )
 
 # %% [markdown]
