@@ -185,4 +185,4 @@ chapter.finish(
 # *What would change our mind:* of a yes, twins as near in random weights, or where types share nothing; of a no, twins nearest in the middle
 # and farther at both ends.
 #
-# **Try it.** Do the [exercises](../book/exercises/01_hypothesis), or type `semhub run hypothesis --model ID_OR_FOLDER` and compare the grids.
+# **Try it.** Do the [exercises](../book/exercises/01_hypothesis), or run your own model and compare the grids.

@@ -385,4 +385,4 @@ chapter.finish(
 # *What would change our mind:* of a yes, wrong words as likely, or random directions as strong; of a no, a number word surer in the middle than
 # at the end.
 #
-# **Try it.** Do the [exercises](../book/exercises/03_arithmetic), or `semhub run arithmetic --model ID_OR_FOLDER`: which verdicts changed?
+# **Try it.** Do the [exercises](../book/exercises/03_arithmetic), or run another model: which verdicts changed?

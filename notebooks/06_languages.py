@@ -446,5 +446,4 @@ chapter.finish(
 # *What would change our mind:* of a yes, translations as near in random weights or by their words alone; of a no, the right English word, ahead
 # in the middle.
 #
-# **Try it.** Do the [exercises](../book/exercises/06_languages), or fetch NTREX-128 and CC-CEDICT and run `semhub run languages --model
-# ID_OR_FOLDER --set data_dir=FOLDER`.
+# **Try it.** Do the [exercises](../book/exercises/06_languages), or run it on all of NTREX-128 and CC-CEDICT (`data_dir`).

@@ -353,5 +353,4 @@ chapter.finish(
 # *What would change our mind:* of a yes, random directions that do as much; of a no, an English effect beyond these, on a model that read praise
 # and blame.
 #
-# **Try it.** Do the [exercises](../book/exercises/08_steering), or run `semhub run steering --model ID_OR_FOLDER` on a model that has read
-# reviews, with a classifier by `--set sentiment_model=ID`.
+# **Try it.** Do the [exercises](../book/exercises/08_steering), or run it on a model that has read reviews, with a classifier (`sentiment_model`).

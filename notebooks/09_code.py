@@ -398,5 +398,4 @@ chapter.finish(
 # *What would change our mind:* of a yes, other words that do as well as *and*, or random directions as *start*; of a no, an *and* ahead between
 # items alone.
 #
-# **Try it.** Do the [exercises](../book/exercises/09_code), or write functions of your own into `mbpp/mbpp.jsonl` and run `semhub run code
-# --model ID_OR_FOLDER --set data_dir=FOLDER`.
+# **Try it.** Do the [exercises](../book/exercises/09_code), or write functions of your own into `mbpp/mbpp.jsonl` (`data_dir`).

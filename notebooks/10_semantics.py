@@ -393,4 +393,4 @@ chapter.finish(
 # *What would change our mind:* of a yes, role words as high wherever the last words are the same; of a no, a true form nearer in both orders of
 # the names.
 #
-# **Try it.** Do the [exercises](../book/exercises/10_semantics), or run COGS: `semhub run semantics --model ID_OR_FOLDER --set data_dir=FOLDER`.
+# **Try it.** Do the [exercises](../book/exercises/10_semantics), or run all of COGS (`data_dir`).

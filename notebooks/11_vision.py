@@ -178,8 +178,8 @@ together(told)
 
 # %% [markdown]
 # Or did a few colours teach it the way to any word? The same eyes were trained behind *islands*, a text model in
-# which [no language shares anything](05_raising) with another. The share of right answers on colours never asked for, as counted at the end
-# of both trainings: on more pictures than above, and without the question forms that read the same in English:
+# which [no language shares anything](05_raising) with another. The share of right answers on colours never asked for, counted at the end of
+# both trainings, on more pictures than above:
 
 # %% tags=["hide-input"]
 order = [*vision.LANGUAGES].index
@@ -497,4 +497,4 @@ chapter.finish(
 # *What would change our mind:* of a yes, eyes behind islands, or shuffled pixels, that do as well; of a no, patches that read as their colour
 # alone.
 #
-# **Try it.** Do the [exercises](../book/exercises/11_vision), or take photographs: `semhub run vision --model ID_OR_FOLDER --set data_dir=FOLDER`.
+# **Try it.** Do the [exercises](../book/exercises/11_vision), or take photographs (`data_dir`).

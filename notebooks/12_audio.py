@@ -460,4 +460,4 @@ chapter.finish(
 # *What would change our mind:* of a yes, white noise, the commonest answer or an animal of the same class doing as well; of a no, the label's words
 # ahead at the sound.
 #
-# **Try it.** Do the [exercises](../book/exercises/12_audio), or take recordings: `semhub run audio --model ID_OR_FOLDER --set data_dir=FOLDER`.
+# **Try it.** Do the [exercises](../book/exercises/12_audio), or take recordings (`data_dir`).

@@ -76,7 +76,7 @@ def curves(
         said = "null and controls" if whose == "of" else "null"
         params.append(_choice(backed, whose, f"{said} of", "all"))
         behind = f"({whose}_choice === null || datum.{whose} === {whose}_choice)"
-        notes.append(f"Large marks: the curve that {said} {'are' if whose == 'of' else 'is'} of.")
+        notes.append(f"Large marks: whose {said} {'these are' if whose == 'of' else 'it is'}.")
     base = base.encode(x=axis, detail=[altair.Detail(f"{column}:N") for column in (select, whose) if column])
     behind = behind if strong == "true" else f"({strong}) && {behind}"
     layers, told = _lines(base, data, look, y, strong, behind)
@@ -111,7 +111,7 @@ def _lines(base: altair.Chart, data: pd.DataFrame, look: Mapping, y: str, chosen
         null = base.transform_filter(known).mark_line(strokeWidth=2, aria=False)
         dotted = {"color": altair.ColorDatum("null"), "strokeDash": altair.StrokeDashDatum("null")}
         layers.append(null.encode(y=altair.Y("null_high:Q", title=y), **dotted))
-        told.append("Dotted: what chance reaches one time in twenty, at any layer.")
+        told.append("Dotted: what chance reaches one time in twenty.")
     told += ["Grey: controls."] * bool(greys)
     opacity = altair.condition(chosen, altair.value(1), altair.value(0.15))
     base = base.encode(y=altair.Y("value:Q", title=y), color=marks["color"], opacity=opacity)

@@ -375,7 +375,7 @@ def test_a_line_that_only_looks_like_a_control_is_always_shown(curves):
     [line] = [n for n in walk(spec) if n.get("mark", {}) and n["mark"].get("type") == "line" and "filter" not in str(n)]
     assert line["encoding"]["y"]["field"] == "value"
     [menu] = [p["bind"]["name"] for p in spec["params"] if p["name"] == "series_choice"]
-    assert menu == "null of: " and "the curve that null is of" in spec["usermeta"]["notes"]
+    assert menu == "null of: " and "whose null it is" in spec["usermeta"]["notes"]
 
 
 def test_the_null_is_in_the_legend_and_one_series_alone_is_solid(curves):
