@@ -81,6 +81,8 @@ def _sentences(claims: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _cell(held: Held, row: Mapping[str, Any]) -> dict[str, Any]:
+    if row["verdict"] == NOT_RUN and any(claim["id"].startswith(f"{row['experiment']}/") for claim in held.claims):
+        return {"kind": NOT_RUN, "said": "as in a row above", "types": {}}  # none is `rows.distinct`
     if row["verdict"] == NOT_RUN:
         chapter = row["experiment"].partition("/")[0] if row["row"] == "own" else ASKS[row["row"] - 1]
         senses = {"vision": "SEES", "audio": "HEARS"}.get(chapter) if held.text_only else None

@@ -48,9 +48,10 @@ def by_row(claims: Claims) -> list[dict[str, Any]]:
 
 
 def by_own(claims: Claims) -> list[dict[str, Any]]:
-    """The same for what the book claims itself: a row for each experiment of a chapter."""
+    """The same for what the book claims itself: a row for each experiment of a chapter; of `distinct`
+    claims alone."""
     own: dict[str, list[Mapping[str, Any]]] = {}
-    for claim in claims:
+    for claim in distinct(claims):
         if claim["row"] == "own":
             own.setdefault("/".join(claim["id"].split("/", 2)[:2]), []).append(claim)
     return [_row("own", name, some) for name, some in own.items()]
@@ -101,7 +102,8 @@ def _together(types: Mapping[str, tuple[str, str]]) -> str:
 def family(claims: Claims) -> dict[str, Any]:
     """How many of the claims that can be tested hold, how many would at most if there were nothing to find, and how
     many of those that hold remain after Holm's correction (1979) over all that can be tested; `at_least_p`: do not, but
-    their nulls, as they were drawn, can give no smaller p."""
+    their nulls, as they were drawn, can give no smaller p. What is said twice is counted once."""
+    claims = distinct(claims)
     tested = [claim for claim in claims if claim["verdict"] != UNTESTABLE]
     holds = np.array([claim["verdict"] == HOLDS for claim in tested], bool)
     p = np.array([_p(claim) for claim in tested], float)
@@ -140,6 +142,15 @@ def family_in_words(of: Mapping[str, Any]) -> str:
     )
     few = f" Of the others {of['at_least_p']} could not, as their nulls give no smaller p."
     return said + few * bool(of["at_least_p"])
+
+
+def distinct(claims: Claims) -> list[Mapping[str, Any]]:
+    """The claims without those of the book's own that say the same as another, as chapters 1 and 6 do of natural text,
+    where another is one of the paper's or comes first."""
+    again: set[str] = set()
+    for ids in repeated(sorted(claims, key=lambda claim: claim["row"] == "own")):
+        again.update(ids[1:])
+    return [claim for claim in claims if claim["id"] not in again or claim["row"] != "own"]
 
 
 def repeated(claims: Claims) -> list[list[str]]:
