@@ -25,13 +25,13 @@ from semhub_utils.finding import Finding
 from semhub_utils.identity import COPIED, PREFIX, atomically, program
 from semhub_utils.lens import available_readings
 from semhub_utils.loading import load_model
-from semhub_utils.markup import Html, diagram, note, proper
+from semhub_utils.markup import Html, diagram, note
 from semhub_utils.models import LanguageModel
 from semhub_utils.results import GRID, PARAMETERS, Run, StepResult, check_parameters, glue
 from semhub_utils.spokes.files import SAMPLES
 from semhub_utils.spokes.items import GENERATED, Form, Items
 from semhub_utils.spokes.mixed import bank_texts
-from semhub_utils.strips import REVERSED, answer, opposite, sentences
+from semhub_utils.strips import REVERSED, answer, for_all, opposite, sentences
 from semhub_utils.verdicts import EXPLAINED, HOLDS, INCONCLUSIVE, NOT, UNTESTABLE, WEAKLY
 
 __all__ = ["Chapter", "Known", "begin", "diagram", "glue", "left_out", "listing", "together"]
@@ -188,7 +188,7 @@ class Chapter:
         several = {one: core.readable(self.model, [*some], _prompt) for one, some in several.items()}
         asked = {one: partial(ask, self.model, some, own=own, series=one) for one, some in several.items()}
         found = self.find_each("task", several, lambda one: asked[one]())
-        named = {one: task.replace("{name}", proper(one)) for one in several}
+        named = {one: for_all(task, [one]) for one in several}
         told = {one: found.knows(f"task-{one}", named[one], chance) for one in several}
         return Known(told, found.table)
 

@@ -155,10 +155,9 @@ def quantisation(config: Any) -> str:
 def need_known_quantisation(config: Any, named: str) -> None:
     """Raises SemhubError where a configuration names a way to pack weights that the library does not know, and would
     read them as they are."""
-    said = (
-        f"{named} says that its weights are of {quantisation(config)!r}, which transformers {version('transformers')}"
-    )
-    known = not quantisation(config) or AutoHfQuantizer.supports_quant_method(config.quantization_config)
+    packed = quantisation(config)
+    known = not packed or AutoHfQuantizer.supports_quant_method(config.quantization_config)
+    said = f"{named} says that its weights are of {packed!r}, which transformers {version('transformers')}"
     need(known, f"{said} does not know; the same model with weights of 16 or 32 bits would do.")
 
 

@@ -17,7 +17,7 @@ from .evidence import Sample, depths
 from .identity import PREFIX, slug
 from .markup import cell_text, proper, table_box
 from .onfile import Held, short
-from .rows import NOT_RUN, by_own, by_row, family, family_in_words
+from .rows import NOT_RUN, by_own, by_row, family, family_in_words, own_claims
 from .strips import SYMBOLS, for_all, in_a_word
 from .verdicts import EXPLAINED, HOLDS, INCONCLUSIVE, MIN_UNITS, NOT, UNTESTABLE, WEAKLY
 
@@ -54,21 +54,12 @@ def matrix(held: Sequence[Held]) -> list[dict[str, Any]]:
     for name in dict.fromkeys(row["experiment"] for of in own for row in of):
         nothing = {"row": "own", "experiment": name, "verdict": NOT_RUN}
         rows.append((OWN, name, [of.get(name, nothing) for of in by_name]))
-    said = {"/".join(key): _sentences(some) for one in reversed(held) for key, some in _by_claim(one).items()}
+    said = {key: _sentences(some) for one in reversed(held) for key, some in own_claims(one.claims).items()}
     return [
         {"group": group, "key": key, "name": of[0]["experiment"], "said": said.get(key, "")}
         | {"cells": [_cell(one, row) for one, row in zip(held, of, strict=True)]}
         for group, key, of in rows
     ]
-
-
-def _by_claim(held: Held) -> dict[tuple[str, ...], list[Mapping[str, Any]]]:
-    """Its own claims by chapter and claim, over data types."""
-    found: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
-    for claim in held.claims:
-        if claim["row"] == "own":
-            found.setdefault(tuple(claim["id"].split("/", 2)[:2]), []).append(claim)
-    return found
 
 
 def _sentences(claims: Sequence[Mapping[str, Any]]) -> str:
@@ -81,7 +72,7 @@ def _sentences(claims: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _cell(held: Held, row: Mapping[str, Any]) -> dict[str, Any]:
-    if row["verdict"] == NOT_RUN and any(claim["id"].startswith(f"{row['experiment']}/") for claim in held.claims):
+    if row["verdict"] == NOT_RUN and row["experiment"] in own_claims(held.claims):
         return {"kind": NOT_RUN, "said": "as in a row above", "types": {}}  # none is `rows.distinct`
     if row["verdict"] == NOT_RUN:
         chapter = row["experiment"].partition("/")[0] if row["row"] == "own" else ASKS[row["row"] - 1]

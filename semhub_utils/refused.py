@@ -135,9 +135,7 @@ def _value_of(folder: Path, error: BaseException) -> str:
 
 LAYERS = 1000  # more than any decoder that was published
 _COUNTS = re.compile(r"(num_|n_)?(hidden_|encoder_|decoder_)?layers?|depth")
-NUMBERS = (
-    2**28
-)  # a model of no more is made, whatever the files hold; and 4 for each of their bytes, as some are packed
+NUMBERS = 2**28  # so many are made whatever the files hold; beyond, 4 for each of their bytes, as some are packed
 
 
 def need_few_layers(model_id: str, config: Mapping[str, Any]) -> None:

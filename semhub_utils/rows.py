@@ -48,13 +48,17 @@ def by_row(claims: Claims) -> list[dict[str, Any]]:
 
 
 def by_own(claims: Claims) -> list[dict[str, Any]]:
-    """The same for what the book claims itself: a row for each experiment of a chapter; of `distinct`
-    claims alone."""
+    """The same for what the book claims itself: a row for each of `own_claims`, of the `distinct` alone."""
+    return [_row("own", name, some) for name, some in own_claims(distinct(claims)).items()]
+
+
+def own_claims(claims: Claims) -> dict[str, list[Mapping[str, Any]]]:
+    """Those of the book's own by <chapter>/<claim>, over data types."""
     own: dict[str, list[Mapping[str, Any]]] = {}
-    for claim in distinct(claims):
+    for claim in claims:
         if claim["row"] == "own":
             own.setdefault("/".join(claim["id"].split("/", 2)[:2]), []).append(claim)
-    return [_row("own", name, some) for name, some in own.items()]
+    return own
 
 
 def _row(row: int | str, named: str, claims: Claims) -> dict[str, Any]:

@@ -12,6 +12,7 @@ be tested, or is too uncertain to tell, is left out. Works are listed by author 
 import html
 import json
 import re
+from functools import cache
 from pathlib import Path
 
 from docutils import nodes
@@ -20,9 +21,11 @@ from pybtex.style.formatting.alpha import Style as AlphaStyle
 from pybtex.style.labels import BaseLabelStyle
 from sphinx.util.docutils import SphinxDirective, SphinxRole
 
+from semhub_utils.verdicts import EXPLAINED, HOLDS, NOT, WEAKLY
+
 OPEN = '<div class="predict" role="group" aria-label="{}">'
 FOLD = '<details><summary>What this model does</summary><div aria-live="polite">'
-HOLDING, FAILING = {"holds", "holds weakly"}, {"does not hold", "explained by"}
+HOLDING, FAILING = {HOLDS, WEAKLY}, {NOT, EXPLAINED}
 FIGURE = r'href="#(figure-[\d-]+)">(Figure [\d.]+)</a> <b>{}</b>'
 
 
@@ -45,20 +48,30 @@ class Predict(SphinxDirective):
         return holder.children
 
 
+@cache
+def sections(chapter: Path) -> list[str]:
+    """What the cells of each section show, as HTML."""
+    shown = [""]
+    for cell in json.loads(chapter.read_text("utf-8"))["cells"]:
+        if cell["cell_type"] == "markdown" and re.search("^## ", "".join(cell["source"]), re.M):
+            shown.append("")
+        shown[-1] += "".join("".join(of.get("data", {}).get("text/html", "")) for of in cell.get("outputs", []))
+    return shown
+
+
 def found(folder: Path, asked: str) -> tuple[nodes.reference, set[str]]:
     """The link to a figure, and the verdicts on the claims of its section."""
     number, _, title = asked.partition(" ")
     [chapter] = Path(folder, "notebooks").glob(f"{number}_*.ipynb")
-    address, name, section = "", f"Chapter {int(number)}: ", ""
-    for cell in [*json.loads(chapter.read_text("utf-8"))["cells"], {"cell_type": "markdown", "source": "## "}]:
-        if cell["cell_type"] == "markdown" and re.search("^## ", "".join(cell["source"]), re.M):
-            if one := re.search(FIGURE.format(re.escape(html.escape(title))), section):
-                address, name = f"#{one[1]}", f"{one[2]}: "
-                break
-            section = ""
-        section += "".join("".join(of.get("data", {}).get("text/html", "")) for of in cell.get("outputs", []))
+    figure = FIGURE.format(re.escape(html.escape(title)))
+    address, name, verdicts = "", f"Chapter {int(number)}: ", set()
+    for section in sections(chapter):
+        if one := re.search(figure, section):
+            address, name = f"#{one[1]}", f"{one[2]}: "
+            verdicts = {*re.findall('<tr[^>]* data-verdict="([^"]+)"', section)}
+            break
     link = nodes.reference("", name + title, refuri=f"../notebooks/{chapter.stem}.html{address}", internal=False)
-    return link, {*re.findall('<tr[^>]* data-verdict="([^"]+)"', section)} if address else set()
+    return link, verdicts
 
 
 class Figure(SphinxRole):

@@ -82,8 +82,8 @@
     if (!models.length) return box.append(made("p", {}, "No results were found when this page was built."));
     const key = (row, model) => `row-${named(row.key)}--${model.slug}`;
     const select = (name, label, values) => made("label", {}, `${label} `, made("select", { name }, made("option", { value: "" }, "all"), ...values.map((v) => made("option", {}, v))));
-    const named_ = rows.flatMap((row) => [...new Set(row.cells.flatMap((cell) => Object.keys(cell.types ?? {})))]);
-    const types = [...new Set(named_)].filter((name, k) => name && named_.filter((one) => one === name).length > 1).sort(); // of one row alone is no type of data
+    const everyType = rows.flatMap((row) => [...new Set(row.cells.flatMap((cell) => Object.keys(cell.types ?? {})))]);
+    const types = [...new Set(everyType)].filter((name, k) => name && everyType.filter((one) => one === name).length > 1).sort(); // of one row alone is no type of data
     const real = models.some((model) => !model.known), count = made("p", { class: "count", "aria-live": "polite" });
     const ticks = models.map((model, k) => made("label", {}, made("input", { type: "checkbox", value: model.slug, checked: real ? !model.known || k < 2 : k < 6 }), ` ${model.label}`));
     const tools = made("form", { class: "tools", "aria-label": "What is shown" },

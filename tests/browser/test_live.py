@@ -282,6 +282,26 @@ def test_a_line_of_ones_own_is_changed_by_nothing_until_a_reader_says_so(there):
     assert page.locator(way).input_value() == "add"
 
 
+def test_what_is_no_such_finding_is_told_as_such(there):
+    """Words that it does not know, a turn to another word than the wanted one, English at one layer; a wanted turn is
+    not called wrong. A line without translations offers none."""
+    page, away = there().page, "that is not what came out here"
+    found, turned, ask = ".live-finding >> nth=0", ".live-edit .live-finding", page.locator(".live-types")
+    assert "another line than yours" not in page.inner_text(found) and ask.is_visible()
+    assert "It turns" in page.inner_text(turned) and away not in page.inner_text(turned)
+    reads(page, lambda: choice(page, "English").click())
+    page.wait_for_function("document.querySelector('.live-edit .live-finding').textContent.includes('said green')")
+    assert "It turns" in page.inner_text(turned) and away not in page.inner_text(turned), "red was wanted, and came"
+    page.locator(".live-line input").fill("el perro es de color")
+    page.wait_for_function("location.hash.includes('perro')", timeout=20_000)
+    page.wait_for_function("document.querySelector('.live-finding').textContent.includes('at one layer: layer 3 of')")
+    assert not ask.is_visible()
+    reads(page, lambda: choice(page, "add a difference of two English lines").click())
+    page.wait_for_function(f"document.querySelector('.live-edit .live-finding').textContent.includes('{away}')")
+    page.locator(".live-line input").fill("el qwrt es de color")
+    page.wait_for_function("document.querySelector('.live-finding').textContent.includes('another line than yours')")
+
+
 def test_unknown_words_of_an_added_line_are_marked_too(there):
     page = there().page
     toward = page.get_by_label("Towards")

@@ -157,13 +157,14 @@ const semhubWords = (() => {
       return [[["Nothing turns: ", "strong"], [model, "model"], [" said "], word(was), [` (${percent(was.p)}) and still says `], word(now), [` (${percent(now.p)}).`]]];
     }
     const turned = [["It turns: ", "strong"], [model, "model"], [" said "], word(was), [` (${percent(was.p)}) and now says `], word(now), [` (${percent(now.p)}).`]];
-    const meant = wanted.meaning >= 0 && wanted.meaning === now.meaning && now.p >= CLEAR;
+    const alike = wanted.meaning >= 0 && wanted.meaning === now.meaning, meant = alike && now.p >= CLEAR;
     if (meant && now.kind === own && now.id !== after.wanted) {
       return [turned, [["What came in was English ("], word(wanted), [`); what comes out is ${NAMES[own]}. The meaning crossed over and the language stayed.`]]];
     }
     if (meant && now.id === after.wanted && own !== "en") {
       return [turned, [["It says the English word itself: the language came over with the meaning."]]];
     }
+    if (alike || now.id === after.wanted) return [turned];
     return [turned, [["After the line it was led towards, it says "], word(wanted), [": that is not what came out here."]]];
   }
 
