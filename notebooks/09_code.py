@@ -58,7 +58,8 @@ diagram("lens")
 # %% [markdown]
 # ## The programs
 #
-# A public model reads short exercises of MBPP, the book's {term}`organisms <organism>` generated ones, one statement each.
+# A public model reads short exercises of MBPP with the examples in their docstrings, the book's {term}`organisms <organism>` one
+# generated statement each.
 
 # %% tags=["hide-input"]
 found = code.programs(chapter.n_items, seed=seed, data_dir=chapter.data)

@@ -6,6 +6,7 @@ import inspect
 import io
 import json
 import random
+import re
 import tokenize
 from dataclasses import replace
 
@@ -29,6 +30,7 @@ from semhub_utils.organism.corpus import Generators, library
 from semhub_utils.organism.world import World, text
 from semhub_utils.spokes import code, facts
 from semhub_utils.spokes.code import Program, parse, programs
+from semhub_utils.spokes.files import SAMPLES
 from semhub_utils.spokes.items import Items
 from semhub_utils.tokens import WordForms, word_forms
 from semhub_utils.verdicts import EXPLAINED, HOLDS, INCONCLUSIVE, NOT, UNTESTABLE, judge
@@ -156,6 +158,41 @@ def starred(tree):
     return sum(isinstance(a, ast.Starred) for call in calls for a in call.args)
 
 
+def alone(place):
+    """What a place stands in, and where: its program, or the example of a docstring alone."""
+    line = place.text.rfind("\n", 0, place.at) + 1
+    mark = re.match(r"\s*>>> ", place.text[line:])
+    start = line + mark.end() if mark else 0
+    return place.text[start:].split("\n")[0] if mark else place.text, place.at - start
+
+
+def test_examples_of_docstrings_are_read_at_their_places():
+    source = '''def é(a, b):
+  """Says é.
+  >>> é([1, (2), "é, [3, 4]"],5)
+  7
+    >>> x = é([1, 2], 3)
+  >>> len(
+  ... [1, 2])
+  """
+  return [a, len(b)]
+'''
+    commas = code.comma_places(numbered(source))
+    shown = [(p.text[: p.at].rsplit("\n", 1)[1].strip(), p.kind) for p in commas]
+    lists = [("return [a,", "list"), (">>> é([1,", "list"), (">>> é([1, (2),", "list")]
+    assert sorted(shown) == sorted([*lists, ('>>> é([1, (2), "é, [3, 4]"],', "call")])
+    assert commas.dropped == {"example that is no expression of one line": 2}
+    names = [(alone(p)[0][: alone(p)[1]][-3:], p.name) for p in code.argument_places(numbered(source))]
+    assert sorted(names) == [('"],', "b"), ("en(", "obj"), ("é(", "a")]
+
+
+def test_the_sample_has_enough_commas_and_names_to_be_tested():
+    """Units are programs for commas, parameters for arguments; 60 are asked of a real model."""
+    found = programs(300, seed=0, data_dir=SAMPLES)
+    assert len({p.program for p in code.comma_places(found) if p.kind == "list"}) >= 100
+    assert len({p.name for p in code.argument_places(found)}) >= 100
+
+
 def test_offsets_are_right_on_mbpp():
     """Commas as Python's tokenizer counts brackets; a star put in front of an argument stars one argument of a call."""
     found = programs(2000, seed=0, data_dir=shared("mbpp"))
@@ -165,14 +202,18 @@ def test_offsets_are_right_on_mbpp():
     for place in commas:
         if place.kind == "list":
             by_text[place.text].add(place.at)
-    assert all(by_text[source] == list_commas(source) for source in by_text) and sum(map(len, by_text.values())) > 40
+    assert sum(map(len, by_text.values())) > 40
+    for source, at in by_text.items():
+        examples = [(m.start(1), m[1]) for m in re.finditer(r"^\s*>>> (.*)$", source, re.M)]
+        assert at == list_commas(source) | {start + k for start, said in examples for k in list_commas(said)}
     arguments = code.argument_places(found)
     for place in arguments[::3]:
-        pointed = parse(place.text[: place.at] + "*" + place.text[place.at :])
+        source, at = alone(place)
+        pointed = parse(source[:at] + "*" + source[at:])
         if pointed is None:  # a generator cannot be starred
-            assert " for " in place.text[place.at :].split(")")[0] + place.text[place.at :]
+            assert " for " in source[at:].split(")")[0] + source[at:]
         else:
-            assert starred(pointed) == starred(parse(place.text)) + 1
+            assert starred(pointed) == starred(parse(source)) + 1
     assert len(arguments) > 800
     assert all(p.text[: p.at].rstrip("( ").endswith("range") for p in code.range_places(found))
 

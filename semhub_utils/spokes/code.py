@@ -147,7 +147,8 @@ class Place:
 
 
 def comma_places(programs: Items) -> Items:
-    """Every comma between two elements of a list ("list"), and every one between two arguments ("call"): Place."""
+    """Every comma between two elements of a list ("list"), and every one between two arguments ("call"), in code and in
+    the examples of docstrings: Place."""
     found = Items(source=programs.source)
     for source in map(_Source, programs):
         for node in source.nodes((ast.List, ast.Call), found):
@@ -228,16 +229,27 @@ def _named(argument: str) -> bool:
     return re.match(r"\w+\s*=(?!=)", argument) is not None
 
 
+_EXAMPLE = re.compile(r"(\s*>>> )(\S.*)")
+
+
 class _Source:
-    """A program with its syntax tree, and characters in place of the tree's bytes."""
+    """A program with its syntax tree, and characters in place of the tree's bytes. every: its nodes, and those of the
+    examples in its docstrings, as most lists and calls of MBPP stand there."""
 
     def __init__(self, program: Program):
         self.program, self.lines = program, program.text.split("\n")
-        self.every = list(ast.walk(parse(program.text)))
+        examples = {line: shown for line, text in enumerate(self.lines) if (shown := _EXAMPLE.fullmatch(text))}
+        # behind empty lines and in brackets, every node of it has the place that it has in the program
+        parsed = [parse("\n" * line + f"{'(':<{len(at[1])}}{at[2]}\n)") for line, at in examples.items()]
+        self.unread = parsed.count(None)
+        self.every = [node for tree in (parse(program.text), *filter(None, parsed)) for node in ast.walk(tree)]
         self.starts = [0, *itertools.accumulate(len(line) + 1 for line in self.lines)]
 
     def nodes(self, kinds: type | tuple[type, ...], found: Items) -> Iterator[ast.AST]:
-        """Nodes of some kinds in order; those in f-strings, whose offsets depend on the Python version, are counted."""
+        """Nodes of some kinds in order; those in f-strings, whose offsets depend on the Python version, are counted, as
+        are examples that are no expression of one line."""
+        if self.unread:
+            found.drop("example that is no expression of one line", self.program.id, self.unread)
         inside = {id(part) for node in self.every if isinstance(node, ast.JoinedStr) for part in ast.walk(node)}
         for node in (node for node in self.every if isinstance(node, kinds)):
             if id(node) in inside:
