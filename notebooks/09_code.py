@@ -72,7 +72,8 @@ print("\n\n".join(program.text for program in found[:4]), found.left_out, sep="\
 # Python's parser means; the prompt ends right after it.
 
 # %% tags=["hide-input", "hide-output"] mystnb={"code_prompt_show": "Show examples", "code_prompt_hide": "Hide examples"}
-commas, before_arguments, ranges = code.comma_places(found), code.argument_places(found), code.range_places(found)
+commas, before_arguments = code.spread(code.comma_places(found), 4), code.spread(code.argument_places(found), 2)
+ranges = code.range_places(found)
 shown = [(place.text[: place.at][-30:], place.text[place.at :][:10], place.name) for place in before_arguments[:5]]
 listing(shown, ["ends on", "goes on with", "parameter"])
 

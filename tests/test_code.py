@@ -186,6 +186,18 @@ def test_examples_of_docstrings_are_read_at_their_places():
     assert sorted(names) == [('"],', "b"), ("en(", "obj"), ("é(", "a")]
 
 
+def test_of_one_program_kind_and_name_a_few_places_are_read_evenly_spaced():
+    source = f"[{','.join('0123456789')}]\nlen(len(len(x)))"
+    few = code.spread(code.comma_places(numbered(source, "[1, 2]")), 3)
+    assert [(p.program, p.at) for p in few] == [("p0", 5), ("p0", 11), ("p0", 17), ("p1", 3)]
+    assert few.dropped == {"more than 3 of a kind in one program": 6}
+    assert len(code.spread(code.argument_places(numbered(source)), 2)) == 2
+    found = programs(800, seed=0)
+    for places, most in ((code.comma_places(found), 4), (code.argument_places(found), 2)):
+        few = code.spread(places, most)
+        assert few == places and few.dropped == places.dropped
+
+
 def test_the_sample_has_enough_commas_and_names_to_be_tested():
     """Units are programs for commas, parameters for arguments; 60 are asked of a real model."""
     found = programs(300, seed=0, data_dir=SAMPLES)

@@ -185,6 +185,20 @@ def range_places(programs: Items) -> Items:
     return found
 
 
+def spread(places: Items, most: int) -> Items:
+    """At most so many of one program, kind and name, evenly spaced; the others are counted. They would be no new units,
+    and a place costs as much as the vocabulary is large."""
+    groups: dict[tuple[str, str, str], list[Place]] = {}
+    for place in places:
+        groups.setdefault((place.program, place.kind, place.name), []).append(place)
+    parts = ((some, min(most, len(some))) for some in groups.values())
+    kept = {some[(2 * k + 1) * len(some) // (2 * n)] for some, n in parts for k in range(n)}
+    found = places.but(place for place in places if place in kept)
+    if lost := len(places) - len(found):
+        found.drop(f"more than {most} of a kind in one program", "the programs", lost)
+    return found
+
+
 def arguments(continuation: str) -> tuple[tuple[str, ...], bool]:
     """The arguments that a text writes after an open bracket, and whether it closes that bracket."""
     parts, depth, quote = [""], 0, ""
