@@ -440,8 +440,8 @@ def serious(page, **options) -> list[str]:
 
 
 def hard_to_read(visit: Visit) -> list[str]:
-    """What axe finds serious: contrast of a few texts of each look, as nearly all its time is for that; in dark contrast
-    alone, as a page differs in its colours alone."""
+    """What axe finds serious: contrast of a few texts of each look, as it takes long; in dark nothing else, as a page
+    differs in its colours alone."""
     found = []
     for mode, options in {"light": {}, "dark": {"runOnly": ["color-contrast"]}}.items():
         visit.mode(mode)
