@@ -61,10 +61,10 @@ def parallel_sentences(n: int, *, seed: int, data_dir: str | Path | None = None,
     """`n` sentences (all there are, if that is fewer) in each language, drawn by `seed`: Parallel.
 
     Scenes of the shipped models' world, with who does what to whom drawn at random, or NTREX-128 of
-    `data_dir`/ntrex/NTREX-128; a line that is empty or too long in any language is left out and counted, and so is a language
-    without a file or a line, or of another number of lines than English. They are of as few documents as can be, so
-    that each has others of its own to be compared with; with `spread` of as many. Raises SemhubError where English or
-    all others are missing."""
+    `data_dir`/ntrex/NTREX-128; a line that is not `usable` in any language is left out and counted, and so is a
+    language without a file or a line, or of another number of lines than English. They are of as few documents as can
+    be, so that each has others of its own to be compared with; with `spread` of as many. Raises SemhubError where
+    English or all others are missing."""
     if data_dir is None:
         return Items(_scenes(n, seed))
     found = Items()

@@ -65,8 +65,10 @@ def test_languages_that_are_missing_or_blank_are_left_out(tmp_path):
     found = languages.parallel_sentences(9, seed=0, data_dir=folder)
     assert [*found[0].texts] == ["english", "chinese", "french"] and len(found) == 2
     assert found.dropped == {"language without a file or a line": 2} and "spanish" in found.left_out
-    with pytest.raises(SemhubError, match="no sentences in spanish"):
-        natural.pairs(9, seed=0, data_dir=folder, needs="spanish")
+    assert natural.of_a_language(9, seed=0, data_dir=folder)[0] == "chinese"
+    ntrex(folder, chinese=["one", "two"], french=["One.", "Two."])
+    with pytest.raises(SemhubError, match="no sentence without a word in common with the English one; NTREX's would"):
+        natural.of_a_language(9, seed=0, data_dir=folder)
     ntrex(folder, chinese=["", ""], french=["", ""])
     with pytest.raises(SemhubError, match="no other language whose lines go with the English ones"):
         languages.parallel_sentences(9, seed=0, data_dir=folder)
@@ -178,6 +180,10 @@ WAYS = {
     "few sentences, no Spanish and no dictionary": (
         "languages",
         lambda at: ntrex(at, **{name: rows for name, rows in ROWS.items() if name != "spanish"}),
+    ),
+    "instruments without Spanish": (
+        "instruments",
+        lambda at: ntrex(at, **{of: [f"{WORDS[of]} {of}{k}." for k in range(20)] for of in ("english", "french")}),
     ),
     "one sentence with its form": ("semantics", lambda at: write(at / "cogs/train.tsv", COGS)),
     "captions without segments": ("vision", lambda at: coco(at, "captions")),
