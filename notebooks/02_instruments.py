@@ -52,9 +52,10 @@ from semhub_utils.tokens import word_forms
 
 chapter = begin("instruments", globals(), n_items=(100, 100))
 model, given = chapter.model, {"seed": seed, "data_dir": chapter.data}
-pairs = natural.pairs(chapter.n_items, ending="no full stop", held_out=False, needs="spanish", **given)["spanish"]
+language, pairs = natural.of_a_language(chapter.n_items, ending="no full stop", held_out=False, **given)
 pairs = core.readable(model, pairs, lambda pair: (pair.a, pair.b), room=8)  # for a full stop, or pads
 prompts = [pair.a for pair in pairs]
+glue("language", language.title())
 
 # %% tags=["hide-input"]
 diagram("lens")
@@ -158,7 +159,7 @@ listing(rows, ["word", "after", "tokens of its forms", "one token"])
 # $$ s_i = \cos(a_i, b_i) - \tfrac12\Big(\underset{j \neq i}{\text{mean}} \cos(a_i, b_j) + \underset{j \neq i}{\text{mean}} \cos(a_j, b_i)\Big) $$
 #
 # Raw cosine is high between any two states that share *something*; this {term}`adjusted cosine` takes off what all share. Put a
-# Spanish prompt beside an English one of another meaning. Then let both end in a full stop.
+# prompt in {glue}`language` beside an English one of another meaning. Then let both end in a full stop.
 #
 # :::{predict} What does the shared full stop do to the cosine of texts of *different* meaning?
 # - Nothing
@@ -173,7 +174,7 @@ stop = chapter.run(alike.Punctuation(), pairs)
 stop.curves(
     "punctuation-trap",
     "How alike are texts that mean different things?",
-    alt="Raw cosine of unrelated Spanish and English prompts by relative depth, with and without a shared full stop.",
+    alt=f"Raw cosine of unrelated {language.title()} and English prompts by depth, with and without a shared full stop.",
     y="raw cosine",
     types={"as they are": "english", "both end in a full stop": "spanish"},
 )
@@ -192,11 +193,11 @@ stop.claims(
 # match is the nearest of them more often than by chance ({term}`retrieval accuracy`). That knows no scale.
 
 # %% tags=["hide-input"]
-similarity = chapter.run(alike.Alike(), pairs, series="spanish")
+similarity = chapter.run(alike.Alike(), pairs, series=language)
 similarity.curves(
     "similarity",
     "Is the translation the nearest of its form?",
-    alt="Share of Spanish prompts, above chance, whose twin is the nearest of its form, with null and controls.",
+    alt=f"Share of {language.title()} prompts, above chance, whose twin is the nearest of its form, with null and controls.",
     y="share of pairs, above chance",
     reading=alike.NEAREST,
 )

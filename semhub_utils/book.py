@@ -321,7 +321,7 @@ def _kernel(file: str, variables: dict[str, str]) -> None:
     from ipykernel.kernelapp import launch_new_instance
 
     os.setsid()
-    signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # schedulers send it to all processes; the command ends this one
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1, signal.SIGUSR2})  # sent to all; the command ends this one
     os.environ.update(variables)
     tempfile.tempdir = None  # it may have been looked up before
     more = variables.get("PYTHONPATH", "").split(os.pathsep)  # which Python has read at its start, and that is past

@@ -230,23 +230,29 @@ def _worst(errors: Iterable[float]) -> float:
     return float(np.max([*errors]))
 
 
+WOULD = "the tokenizer the model was trained with would do"
+PLAIN = "hello", " hello"
+
+
 def _spread(model: LanguageModel) -> list[int]:
     """16 ordinary tokens spread over the vocabulary."""
     special = set(model.tokenizer.all_special_ids)
     ids = [i for i in sorted(model.tokenizer.get_vocab().values()) if i not in special and i < model.vocab_size]
-    would = "the tokenizer the model was trained with would do"
-    need(ids, f"The tokenizer of {model.model_id} has no ordinary token that the model knows; {would}.")
+    need(ids, f"The tokenizer of {model.model_id} has no ordinary token that the model knows; {WOULD}.")
     return [ids[k * len(ids) // 16] for k in range(16)]
 
 
 def _texts(model: LanguageModel) -> list[Encoding]:
     """Three prompts of different lengths from ordinary tokens, and some as chapters write them, with what the tokenizer
-    or the `anchor` puts in front, as far as the model takes them. Raises SemhubError where it takes none of these."""
+    or the `anchor` puts in front, as far as the model takes them. Raises SemhubError where it takes none of
+    these, and where the tokenizer breaks on one, or reads a plain word as nothing."""
     spread = _spread(model)
     found = [Encoding(spread[a:b], [(0, 0)] * (b - a), "") for a, b in ((0, 8), (8, 11), (11, 16))]
-    read = each_or_none(
-        *(partial(model.encode, [t]) for t in ("3+5=", "The cat sees", f"{model.anchor}red", "这代表了"))
-    )
+    written = ("3+5=", "The cat sees", f"{model.anchor}red", "这代表了")
+    for text in (*written, *PLAIN):
+        ids = model.by_tokenizer(text, add_special_tokens=False).input_ids
+        need(ids or text not in PLAIN, f"The tokenizer of {model.model_id} reads {text!r} as no token at all; {WOULD}.")
+    read = each_or_none(*(partial(model.encode, [text]) for text in written))
     return [*found, *chain(*read)]
 
 

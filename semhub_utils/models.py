@@ -135,7 +135,7 @@ class LanguageModel:
         """What stands before a word read alone: the text of the bos or eos token, or nothing where the tokenizer begins
         with a special token by itself. In many models the state at position 0 hardly depends on its token (arXiv
         2309.17453, 2402.17762); activation addition puts the end of text before GPT-2's words (arXiv 2308.10248)."""
-        own = self._by_tokenizer("").input_ids
+        own = self.by_tokenizer("").input_ids
         return "" if own else self.tokenizer.bos_token or self.tokenizer.eos_token or ""
 
     def placeholder(self, medium: str) -> str:
@@ -187,19 +187,21 @@ class LanguageModel:
         known = _known.setdefault(self.tokenizer, {})
         if new := [text for text in dict.fromkeys(texts.values()) if text not in known]:
             given = {"return_offsets_mapping": True, "return_attention_mask": False, "verbose": False}
-            batch = self._by_tokenizer(new, **given)
+            batch = self.by_tokenizer(new, **given)
             rows = zip(new, batch["input_ids"], batch["offset_mapping"], strict=True)
             known.update((text, Encoding(list(ids), [*map(tuple, spans)], text)) for text, ids, spans in rows)
         return {number: known[text] for number, text in texts.items()}
 
-    def _by_tokenizer(self, texts: str | list[str], **given):
+    def by_tokenizer(self, texts: str | list[str], **given):
+        """What the tokenizer makes of them. Raises SemhubError where it breaks."""
         try:
             with aside():
                 return self.tokenizer(texts, **given)
         except (*STOPS, MemoryError):
             raise
         except BaseException as error:
-            said = f"The tokenizer of {self.model_id} cannot be run ({reason(error)})"
+            on = f" on {_short(texts)}" if isinstance(texts, str) else ""
+            said = f"The tokenizer of {self.model_id} cannot be run{on} ({reason(error)})"
             raise SemhubError(f"{said}; the tokenizer the model was trained with would do.") from error
 
     def _check(self, encoding: Encoding, where: str) -> None:

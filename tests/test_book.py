@@ -289,14 +289,16 @@ def test_a_sentence_raised_in_a_chapter_is_that_of_the_run_and_a_kernel_that_die
     sentence = "n_items was given 0; it takes at least 1."
     chapter(book, "01_first", f"from semhub_utils.errors import SemhubError\nraise SemhubError({sentence!r})")
     chapter(book, "02_second", "import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
-    said, died = run(book, workers=2)
-    assert said.code == 2
+    told = "import os, signal\nfor of in (signal.SIGUSR1, signal.SIGUSR2):\n    os.kill(os.getpid(), of)"
+    chapter(book, "03_third", told)  # as schedulers tell all processes
+    said, died, went_on = run(book, workers=2)
+    assert said.code == 2 and went_on.error is None
     assert said.error.splitlines() == [sentence, f"The notebook as far as it got: {said.job.output}"]
     assert said.job.output.exists() and not said.job.record.exists()
     assert died.code == 1 and "02_second on some/model" in died.error
 
 
-@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1])
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2])
 def test_a_stopped_run_leaves_no_kernel_and_resumes(book, sent):
     hang = """
         import os, time

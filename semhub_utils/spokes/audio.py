@@ -183,7 +183,7 @@ def _vggsound(path: Path, found: Items) -> Recordings:
     files = {file.stem: file for file in sorted(path.parent.rglob("*")) if file.suffix.lower() in SUFFIXES}
     for place, row in table(path, found, ("video", "second", "label", "split"), head=False):
         second, name = row["second"].strip(), row["video"]
-        name = f"{name}_{int(second):06d}" if second.isdigit() else name
+        name = f"{name}_{int(second):06d}" if re.fullmatch(r"\d{1,9}", second) else name
         if row["split"].strip() == "test" and name in files:
             yield f"vggsound:{name}", files[name], row["label"].strip(), row["video"]
         elif row["split"].strip() == "test":

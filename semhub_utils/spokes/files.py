@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from semhub_utils.errors import SemhubError, half_characters, need, need_plain
-from semhub_utils.spokes.items import Items
+from semhub_utils.spokes.items import Items, LeftOut
 
-csv.field_size_limit(2**28)  # of characters: a long text is no fault
+csv.field_size_limit(2**28)  # of characters: a long text costs itself alone
+LONGEST = 100_000  # characters of a text; a tokenizer takes minutes over millions without a space
+TOO_LONG = f"longer than {LONGEST} characters"
 
 SAMPLES = Path(__file__).parents[1] / "samples"
 """A `data_dir` that is always there: a part of each text set, with its licence, in the set's own form."""
@@ -77,13 +79,25 @@ def below(folder: Path, name: object) -> Path | None:
     return None if out or (folder / path).exists() and not (folder / path).is_file() else folder / path
 
 
+def rows(path: Path) -> list[str]:
+    """The lines of `read_text`."""
+    return read_text(path).removesuffix("\n").split("\n")
+
+
+def usable(line: str, place: str) -> str | LeftOut:
+    """A line that is neither empty nor too long."""
+    if len(line) > LONGEST:
+        return LeftOut(TOO_LONG, place)
+    return line if line.strip() else LeftOut("empty line", place)
+
+
 def lines(path: Path, found: Items) -> Entries:
-    """Every line that is not empty; the empty ones are counted."""
-    for number, line in enumerate(read_text(path).removesuffix("\n").split("\n"), 1):
-        if line.strip():
-            yield f"{path.name}:{number}", line
+    """Every line that is `usable`; the others are counted."""
+    for number, line in enumerate(rows(path), 1):
+        if isinstance(one := usable(line, f"{path.name}:{number}"), LeftOut):
+            found.drop(*one)
         else:
-            found.drop("empty line", f"{path.name}:{number}")
+            yield f"{path.name}:{number}", line
 
 
 def objects(path: Path, found: Items) -> Entries:
@@ -106,6 +120,7 @@ def plain(entries: object, found: Items, where: str) -> list[dict]:
     ids = ("id", "image_id", "category_id", "name")
     every = entries if isinstance(entries, list) else []
     kept = [e for e in every if isinstance(e, dict) and all(isinstance(e.get(k), int | str | None) for k in ids)]
+    kept = [e for e in kept if all(len(str(e.get(k))) <= LONGEST for k in ids)]
     if len(kept) < len(every):
         found.drop("an entry without an id that can be read", where, len(every) - len(kept))
     return kept
@@ -114,15 +129,18 @@ def plain(entries: object, found: Items, where: str) -> list[dict]:
 def table(path: Path, found: Items, columns: Sequence[str], *, head: bool = True) -> Entries:
     """The rows of a CSV file by column name; without a `head`, `columns` are all there are. A quote that nothing closes
     costs its line alone. Raises SemhubError where a column is missing."""
-    rows = [(number, row) for number, row in _records(read_text(path).split("\n")) if row != []]
-    names = [name.strip() for name in (rows[0][1] or () if rows else ()) if head] if head else [*columns]
+    every = [(number, row) for number, row in _records(read_text(path).split("\n")) if row != []]
+    names = [name.strip() for name in (every[0][1] or () if every else ()) if head] if head else [*columns]
     missing = min(set(columns) - set(names), default="")
     need(not missing, f"{path} has no column {missing!r} (it has {', '.join(map(repr, names))}); one with it would do.")
-    for number, row in rows[head:]:
-        if row is not None and len(row) == len(names):
-            yield f"{path.name}:{number}", dict(zip(names, row, strict=True))
+    for number, row in every[head:]:
+        place = f"{path.name}:{number}"
+        if row is None or len(row) != len(names):
+            found.drop("row of another length" if row else "a quote that is not closed", place)
+        elif max(map(len, row)) > LONGEST:
+            found.drop(TOO_LONG, place)
         else:
-            found.drop("row of another length" if row else "a quote that is not closed", f"{path.name}:{number}")
+            yield place, dict(zip(names, row, strict=True))
 
 
 def _records(rows: Sequence[str]) -> Iterator[tuple[int, list[str] | None]]:

@@ -29,7 +29,7 @@ from semhub_utils.organism.world import (
 )
 from semhub_utils.spokes.code import MBPP, programs
 from semhub_utils.spokes.facts import LANGUAGES, PHRASES, WORLD
-from semhub_utils.spokes.files import SAMPLES, PublicSet, lines, read_text
+from semhub_utils.spokes.files import SAMPLES, PublicSet, lines, rows, usable
 from semhub_utils.spokes.items import Items, LeftOut, Pair, Twin, each_or_none, source_of
 from semhub_utils.spokes.translation import concepts as plain_concepts
 
@@ -61,10 +61,10 @@ def parallel_sentences(n: int, *, seed: int, data_dir: str | Path | None = None,
     """`n` sentences (all there are, if that is fewer) in each language, drawn by `seed`: Parallel.
 
     Scenes of the shipped models' world, with who does what to whom drawn at random, or NTREX-128 of
-    `data_dir`/ntrex/NTREX-128; a line that is empty in any language is left out and counted, and so is a language
-    without a file or a line, or of another number of lines than English. They are of as few documents as can be, so
-    that each has others of its own to be compared with; with `spread` of as many. Raises SemhubError where English or
-    all others are missing."""
+    `data_dir`/ntrex/NTREX-128; a line that is not `usable` in any language is left out and counted, and so is a
+    language without a file or a line, or of another number of lines than English. They are of as few documents as can
+    be, so that each has others of its own to be compared with; with `spread` of as many. Raises SemhubError where
+    English or all others are missing."""
     if data_dir is None:
         return Items(_scenes(n, seed))
     found = Items()
@@ -74,7 +74,8 @@ def parallel_sentences(n: int, *, seed: int, data_dir: str | Path | None = None,
     def sentence(number: int, *row: str) -> Parallel | LeftOut:
         texts, name = dict(zip(sides, map(str.strip, row), strict=True)), f"ntrex:{number}"
         whole = Parallel(name, texts, "ntrex", document=documents[number - 1])
-        return whole if all(texts.values()) else LeftOut("empty line", name)
+        lost = (one for line in row if isinstance(one := usable(line, name), LeftOut))
+        return next(lost, whole)
 
     found.source = ", ".join(sorted({side.source for side in sides.values()}))
     found.take(map(sentence, itertools.count(1), *sides.values())).some("sentences", data_dir)
@@ -125,8 +126,7 @@ def running_text(language: str, n: int, *, seed: int, data_dir: str | Path | Non
         make, rng = Generators(WORLD), random.Random(f"running text {language} {seed}")
         return Items(text(tidy(make.passage(rng, LANGUAGES[language]))) for _ in range(n))
     read = _ntrex(language, data_dir)
-    places = (LeftOut("empty line", f"ntrex:{number}") for number in itertools.count(1))
-    found = read.but().take(line if line.strip() else empty for line, empty in zip(read, places, strict=False))
+    found = read.but().take(usable(line, f"ntrex:{number}") for number, line in enumerate(read, 1))
     return found.some("text", data_dir).draw(n, seed)
 
 
@@ -142,14 +142,14 @@ def _scenes(n: int, seed: int) -> list[Parallel]:
 
 def _ntrex(language: str, data_dir: str | Path) -> Items:
     """The lines of NTREX-128 in one language, empty ones among them."""
-    found, rows = NTREX[language].read(data_dir, lambda path, _: read_text(path).removesuffix("\n").split("\n"))
-    return found.but(rows)
+    found, every = NTREX[language].read(data_dir, lambda path, _: rows(path))
+    return found.but(every)
 
 
 def _documents(data_dir: str | Path, n: int) -> list[str]:
     """The document of each of `n` lines; "" where the list of them is missing or of another release."""
     path = NTREX["english"].find(data_dir).parents[1] / "DOCUMENT_IDS.tsv"
-    names = read_text(path).removesuffix("\n").split("\n") if path.is_file() else []
+    names = rows(path) if path.is_file() else []
     return [name.strip() for name in names] if len(names) == n else [""] * n
 
 
@@ -181,7 +181,7 @@ WORLD_CONTINUATION |= {"french": " et"}  # the world has none, and public senten
 """The same for the shipped models, which know no such words: "and", in place of the full stop."""
 ENDINGS = ("continued", "full stop", "no full stop")
 SHARED = "continued, shared words kept"
-_STOP = re.compile(r"[.。．]+$")
+_STOPS = ".。．"
 _QUOTES = "[\"'”’“‘»«」』]"
 _ENDED = re.compile(rf"(?:[?!？！]|[.。．…]{_QUOTES}){_QUOTES}*$")  # a stop within quotes is one too
 _HAN = "\u3400-\u9fff\uf900-\ufaff"  # in Chinese a word of another script stands without a space around it
@@ -206,7 +206,7 @@ def ended(text: str, language: str, ending: str, continuation: Mapping[str, str]
     need_one_of(ending, ENDINGS, f"There is no ending {ending!r}")
     if ending == "no full stop":
         return re.sub(r"(?<=\w)\W+$", "", text)
-    bare = _STOP.sub("", text.rstrip())
+    bare = text.rstrip().rstrip(_STOPS)
     stop = "" if _ENDED.search(bare) else "。" if language == "chinese" else "."
     if ending == "full stop":
         return bare + stop
@@ -365,8 +365,8 @@ def dictionaries(names: Iterable[str], data_dir: str | Path | None = None) -> di
 def names() -> tuple[dict[str, str], ...]:
     """Of countries, languages, months and days, in every language, by CLDR: kind, key, next (the key of the language
     that is official there, or of what comes after), and the names."""
-    head, *rows = (line.split("\t") for line in read_text(SAMPLES / "cldr/names.tsv").removesuffix("\n").split("\n"))
-    return tuple(dict(zip(head, row, strict=True)) for row in rows)
+    head, *every = (line.split("\t") for line in rows(SAMPLES / "cldr/names.tsv"))
+    return tuple(dict(zip(head, row, strict=True)) for row in every)
 
 
 def world_dictionary(language: str) -> Dictionary:

@@ -62,11 +62,9 @@ def pairs(
     tokenizer: Callable | None = None,
     ending: str = "continued",
     held_out: bool = True,
-    needs: str = "",
 ) -> dict[str, list[Pair]]:
     """Up to `n` texts of each type, each with its English, by type: facts of the shipped models' world, held out or
-    taught; or sentences with this ending (`languages.ended`), and sums and products in digits and words. Raises
-    SemhubError where there are none of the type in `needs`."""
+    taught; or sentences with this ending (`languages.ended`), and sums and products in digits and words."""
     if data_dir is None:
         chosen = {name: facts.prompts(name, n, seed=seed, held_out=held_out) for name in facts.TYPES}
         return {name: facts.similarity_pairs(some) for name, some in chosen.items()}
@@ -77,8 +75,16 @@ def pairs(
         if some.ending == ending and some.series in sentences[0].texts:
             found[some.series] = some.pairs
             some.pairs.dropped.update(some.dropped)
-    need(not needs or found.get(needs), f"{data_dir} has no sentences in {needs}, which are needed; NTREX's would do.")
     return found | {"digits": arithmetic.similarity_pairs(arithmetic.items(n, seed))}
+
+
+def of_a_language(n: int, *, data_dir: str | Path | None = None, **given) -> tuple[str, list[Pair]]:
+    """The first language that has any of `pairs`, Spanish where it is there, and these. Raises SemhubError where none
+    has."""
+    found = pairs(n, data_dir=data_dir, **given)
+    language = next((name for name in found if name in NTREX and found[name]), None)
+    need(language, f"{data_dir} has no sentence without a word in common with the English one; NTREX's would do.")
+    return language, found[language]
 
 
 def questions(language: str, n: int, *, seed: int, data_dir: str | Path | None = None) -> Items:

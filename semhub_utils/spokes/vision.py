@@ -28,7 +28,7 @@ from semhub_utils.organism import scenes as world
 from semhub_utils.organism.corpus import ABROAD, IMAGE, Ask, forms, write
 from semhub_utils.organism.world import concepts, surface
 from semhub_utils.spokes import facts
-from semhub_utils.spokes.files import PublicSet, below, named, plain, read_text
+from semhub_utils.spokes.files import PublicSet, below, named, plain, read_text, usable
 from semhub_utils.spokes.items import Item, Items, LeftOut, LensItem, Pair, PatchItem, RecolourItem, collected, shuffled
 from semhub_utils.spokes.languages import words_in
 
@@ -170,7 +170,7 @@ def pictures(n: int, *, seed: int = 0, data_dir: str | Path | None = None, segme
     found.source, folder, captions = named(path), path.parent.parent / "val2017", {}
     for annotation in read["annotations"]:
         text = str(annotation.get("caption") or "").strip()
-        if text and not half_characters(text):
+        if isinstance(usable(text, ""), str) and not half_characters(text):
             captions.setdefault(annotation.get("image_id"), text)
     seen = _segments(data_dir, found) if segments else {}
 

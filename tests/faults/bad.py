@@ -681,6 +681,9 @@ def piped(name: str, how: str = "pipe") -> Callable[[Path], list[str]]:
     return checked(change)
 
 
+LETTERS = {chr(code): code - 32 for code in range(32, 127)}
+
+
 def of_what_is_given_in_vain() -> None:
     """What is no file, sizes that no memory holds, and names that say nothing."""
     pipe = "is a pipe, a socket or a device"
@@ -709,6 +712,8 @@ def of_what_is_given_in_vain() -> None:
         ("a table of signs", lambda of: of.update(normalizer={"type": "Precompiled", "precompiled_charsmap": "AAAA"}), "cannot be read"),
         ("two words", lambda of: of.update(model={"type": "WordLevel", "unk_token": "?", "vocab": two["vocab"]}), ended),
         ("no unknown one", lambda of: of.update(model={"type": "BPE", "unk_token": "?", **two}), ended),
+        ("no unknown Chinese", lambda of: of.update(model={"type": "BPE", "unk_token": "¿", "vocab": LETTERS, "merges": []}, pre_tokenizer=None), "cannot be run on '这代表了'"),
+        ("no words behind a space", lambda of: of.update(pre_tokenizer={"type": "Split", "pattern": {"Regex": "^\\S+"}, "behavior": "Removed", "invert": True}), "reads ' hello' as no token"),
         ("at random", lambda of: of["model"].update(dropout=0.5), "at random .dropout 0.5."),
     ):
         fault("a tokenizer that breaks in use", name, said, tokenizer(change))

@@ -15,7 +15,7 @@ from semhub_utils.chapter import Chapter
 from semhub_utils.errors import SemhubError
 from semhub_utils.experiments import alike, core
 from semhub_utils.results import Run
-from semhub_utils.spokes import languages, natural, semantics, vision
+from semhub_utils.spokes import code, files, languages, mixed, natural, semantics, sentiment, vision
 from semhub_utils.spokes.items import Items, Pair, each_or_none
 from semhub_utils.verdicts import judge
 
@@ -65,8 +65,10 @@ def test_languages_that_are_missing_or_blank_are_left_out(tmp_path):
     found = languages.parallel_sentences(9, seed=0, data_dir=folder)
     assert [*found[0].texts] == ["english", "chinese", "french"] and len(found) == 2
     assert found.dropped == {"language without a file or a line": 2} and "spanish" in found.left_out
-    with pytest.raises(SemhubError, match="no sentences in spanish"):
-        natural.pairs(9, seed=0, data_dir=folder, needs="spanish")
+    assert natural.of_a_language(9, seed=0, data_dir=folder)[0] == "chinese"
+    ntrex(folder, chinese=["one", "two"], french=["One.", "Two."])
+    with pytest.raises(SemhubError, match="no sentence without a word in common with the English one; NTREX's would"):
+        natural.of_a_language(9, seed=0, data_dir=folder)
     ntrex(folder, chinese=["", ""], french=["", ""])
     with pytest.raises(SemhubError, match="no other language whose lines go with the English ones"):
         languages.parallel_sentences(9, seed=0, data_dir=folder)
@@ -139,11 +141,49 @@ def test_segments_need_no_caption(tmp_path):
 
 WORDS = {"english": "cat", "spanish": "gato", "chinese": "猫", "german": "Katze", "french": "chat"}
 ROWS = {name: [f"{word} {k}{k + 3}." for k in range(3)] for name, word in WORDS.items()}
+LONG = "x" * 10_000_000
+
+
+def ntrex_of(at, reads):
+    ntrex(at, **{name: [*rows, LONG] for name, rows in ROWS.items()})
+    return reads(at)
+
+
+LONG_LINES = {  # what is written, and what reads it
+    "sentences": lambda at: ntrex_of(at, lambda at: languages.parallel_sentences(9, seed=0, data_dir=at)),
+    "running text": lambda at: ntrex_of(at, lambda at: languages.running_text("german", 9, seed=0, data_dir=at)),
+    "programs": lambda at: (
+        write(at / "mbpp/mbpp_release_v1.jsonl", json.dumps({"code": MBPP}) + "\n" + json.dumps({"code": LONG})),
+        code.programs(9, seed=0, data_dir=at),
+    )[1],
+    "forms": lambda at: (write(at / "cogs/train.tsv", COGS + LONG), semantics.meanings(seed=0, data_dir=at))[1],
+    "labels": lambda at: (write(at / "a.csv", f"text\ngood\n{LONG}\n"), sentiment._texts(at / "a.csv"))[1],
+    "text to tune on": lambda at: (
+        write(at / "a.txt", f"a cat\n{LONG}\n"),
+        mixed.text_for("x", at / "a.txt", seed=0, say=lambda line: None)[0],
+    )[1],
+    "names of segments": lambda at: files.plain([{"id": 1, "name": "box"}, {"id": 2, "name": LONG}], Items(), "x"),
+}
+
+
+@pytest.mark.parametrize("what", [*LONG_LINES])
+def test_a_line_of_millions_of_characters_is_left_out_and_counted(what, tmp_path):
+    """Minutes of a tokenizer, or all memory there is."""
+    found = LONG_LINES[what](tmp_path)
+    assert 1 <= len(found) <= 3
+    assert what.startswith("names") or found.dropped == {files.TOO_LONG: 1}
+
+
+MBPP = "def f(x):\n    return x + 1\n"
 COGS = "Emma saw Liam .\tsee . agent ( x _ 1 , Emma ) AND see . theme ( x _ 1 , Liam )\tin_distribution\n"
 WAYS = {
     "few sentences, no Spanish and no dictionary": (
         "languages",
         lambda at: ntrex(at, **{name: rows for name, rows in ROWS.items() if name != "spanish"}),
+    ),
+    "instruments without Spanish": (
+        "instruments",
+        lambda at: ntrex(at, **{of: [f"{WORDS[of]} {of}{k}." for k in range(20)] for of in ("english", "french")}),
     ),
     "one sentence with its form": ("semantics", lambda at: write(at / "cogs/train.tsv", COGS)),
     "captions without segments": ("vision", lambda at: coco(at, "captions")),

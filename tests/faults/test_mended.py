@@ -7,6 +7,7 @@ import json
 import os
 import re
 import signal
+import subprocess
 import sys
 from types import SimpleNamespace
 
@@ -116,6 +117,12 @@ def test_check_prints_json_also_of_what_is_no_number(folder, capsys):
     assert not told["passed"] and told["checks"][0] | {"meaning": ""} == {
         "name": "finite", "value": None, "bound": 5e-5, "meaning": "", "passed": False,
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("given, code", [("{} 2>&-", 0), ("{}/none >&- 2>&-", 2)])
+def test_a_command_does_its_work_where_nobody_listens(folder, given, code):
+    line = f"{sys.executable} -m semhub_utils.cli check {given.format(folder)}"
+    assert subprocess.run(["sh", "-c", line]).returncode == code
 
 
 def test_prompts_of_the_checks_are_those_that_chapters_make(tiny):

@@ -112,7 +112,13 @@ def test_killed_twenty_times_and_resumed_it_comes_to_the_same(undisturbed, tmp_p
     assert kills == KILLS
 
 
-@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("closed", ["<&- >&-", "<&- >&- 2>&-"])
+def test_a_run_needs_nobody_who_listens(tmp_path, closed):
+    given = f"{sys.executable} -m semhub_utils.cli {' '.join(CHAPTER)} --out {tmp_path} {closed}"
+    assert subprocess.run(["sh", "-c", given], cwd=ROOT, timeout=900).returncode == 0 and tables(tmp_path)
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_stopped_it_says_so_and_leaves_no_kernel(undisturbed, tmp_path, signum):
     process = started(tmp_path)
     until = time.monotonic() + 900
