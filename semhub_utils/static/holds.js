@@ -177,7 +177,7 @@
         const here = cells.filter((td) => !td.hidden && (!verdict || td.dataset.kind === verdict));
         cells.forEach((td) => td.classList.toggle("pale", Boolean(verdict) && td.dataset.kind !== verdict));
         const has = !type || row.cells.some((cell, k) => on.has(models[k].slug) && cell.types?.[type]);
-        line.hidden = !has || !here.length || (part && (part === "the book") !== (row.group === own));
+        line.hidden = !has || !here.length || (part && (part === "the book") !== own.includes(row.group));
         shown += line.hidden ? 0 : here.length;
       }
       for (const some of table.tBodies) {

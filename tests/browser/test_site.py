@@ -248,7 +248,8 @@ def words_on_a_picture(there):
     [chart] = [c for c in page.query_selector_all(CHARTS) if c.query_selector("svg image")]
     picture = chart.query_selector("svg image")
     assert picture.get_attribute("href").startswith("data:image/")
-    box = picture.bounding_box()
+    box, room = picture.bounding_box(), chart.query_selector("svg").bounding_box()
+    assert room["height"] < box["height"] + 20, "nothing is empty below the picture"
     words = [text for text in chart.query_selector_all("svg .mark-text text") if text.text_content().strip()]
     for word in words[:: max(1, len(words) // 20)]:
         at = word.bounding_box()
