@@ -76,30 +76,29 @@ glue("left_out", " ".join(filter(None, notes)) or "No picture was left out.")
 listing([(picture.caption, ", ".join(picture.words)) for picture in pictures[:4]], ["caption", "words"])
 
 # %% [markdown]
-# {glue}`left_out` Look at some. Choose picture and layer: each patch shows the {term}`lens <logit lens>`'s first word, of colours and
-# things alone or of all words. Of colours and things, *normed* is right at {glue}`laid_true`.
+# {glue}`left_out` Look at those with most true words. Choose picture and layer: each patch shows the {term}`lens <logit lens>`'s first
+# word, of colours and things alone or of all words. Of colours and things, *normed* is right at {glue}`laid_true`.
 
 # %% tags=["hide-input"]
 manner = "world" if chapter.own else "plain"  # the shipped models know no other sentences
-shown = [*vision.names([picture for picture in parted if len(picture.areas) == 1]).values()][:4] or (
-    parted or pictures
-)[:3]
-asked = [vision.ask_items(shown, kind, "english", manner=manner) for kind in ("colour", "shape")]
-says = [core.first_words(model, [item.prompt for item in some]) for some in asked]
-told = [f"“{' '.join(said)}” of the {name}" for name, *said in zip(vision.names(shown), *says, strict=False)]
+alone = vision.names([picture for picture in parted if len(picture.areas) == 1] or (parted or pictures)[:3])
 every_word = [*vision.COLOURS, *(word for picture in parted for area in picture.areas for word in area.words)]
-
-# %% tags=["hide-input"]
-laid = chapter.find("overlay", lambda: regions.overlay(model, shown, list(dict.fromkeys(every_word))))
+cells = {"max_cells": 27_000}  # of each shape in each colour that is there, at every other layer
+laid = chapter.find("overlay", lambda: regions.overlay(model, [*alone.values()], [*dict.fromkeys(every_word)], **cells))
 if len(laid.table):  # else it lays its patches on no grid
     laid = laid.changed(lambda table: table.sort_values("among", key=lambda of: of == "all words", kind="stable"))
     true = laid.table.query("among != 'all words' and reading == 'normed'").right.mean()
+    laid = laid.truest(model.n_layers // 2)
 glue("laid_true", f"{true:.0%} of the patches" if len(laid.table) else "no patch, as they lie on no grid")
 
 # %% tags=["hide-input"]
+shown = {name: alone[name] for name in dict.fromkeys(laid.table.picture if len(laid.table) else [*alone][:4])}
+asked = [vision.ask_items([*shown.values()], kind, "english", manner=manner) for kind in ("colour", "shape")]
+says = [core.first_words(model, [item.prompt for item in some]) for some in asked]
+told = [f"“{' '.join(said)}” of the {name}" for name, *said in zip(shown, *says, strict=False)]
 laid.overlay(
     "Which word does each layer see where?",
-    {name: picture.image for name, picture in vision.names(shown).items()},
+    {name: picture.image for name, picture in shown.items()},
     alt="A picture with the lens's first word written on each of its patches, at a layer that a slider chooses.",
     layer=model.n_layers // 2,
     caption=f"Asked for colour and shape, the model says {', '.join(told)}." if told else "",

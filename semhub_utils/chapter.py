@@ -22,7 +22,7 @@ from semhub_utils.errors import need
 from semhub_utils.experiments import core, words
 from semhub_utils.experiments.core import Experiment
 from semhub_utils.finding import Finding
-from semhub_utils.identity import COPIED, PREFIX, atomically, program
+from semhub_utils.identity import COPIED, PREFIX, atomically, called, program
 from semhub_utils.lens import available_readings
 from semhub_utils.loading import load_model
 from semhub_utils.markup import Html, diagram, note
@@ -232,8 +232,9 @@ class Chapter:
         a warning where some were generated, and that a chat template was left aside."""
         self.results.finish()
         claims, first = self.results.claims, dict([*about.items()][:ANSWERS])
-        glue("answer", answer(claims, first, self.model.model_id))
-        shown = answer(claims, first, self.model.model_id, again=True)
+        on = called(self.model.model_id)
+        glue("answer", answer(claims, first, on))
+        shown = answer(claims, first, on, again=True)
         for name, said in about.items():
             told = sentences(claims, {name: said}).replace("\n", " ")
             glue(f"verdict-{name}", told or "This was not asked here.")

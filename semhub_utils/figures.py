@@ -283,7 +283,7 @@ def overlay(table: pd.DataFrame, images: Mapping[str, Any], *, layer: int, **wor
     shown = [{"picture": name, "url": _address(images[name], first["view"][name])} for name in first.index]
     # the size of a patch in pixels, so that patches are square at every width
     size = {name: json.dumps(first[name].astype(int).to_dict()) + "[picture_choice]" for name in ("columns", "rows")}
-    size["unit"] = "min(width / columns, height / rows)"
+    size |= {"height": "min(420, width * rows / columns)", "unit": "height / rows"}  # no higher than the picture
     sizes = [altair.param(name=name, expr=expression) for name, expression in size.items()]
     fade = altair.param(name="fade", value=False, bind=altair.binding_checkbox(name="fade by probability: "))
     base = altair.Chart(altair.NamedData(name="words")).transform_filter("datum.layer === layer_choice")
@@ -300,7 +300,7 @@ def overlay(table: pd.DataFrame, images: Mapping[str, Any], *, layer: int, **wor
     whole = {"width": altair.ExprRef("columns * unit"), "height": altair.ExprRef("rows * unit")}
     whole |= {"align": "left", "baseline": "top", "aspect": False}
     photo = photo.transform_calculate(x="0", y="0").mark_image(**whole).encode(url="url:N", **_place("x", "y"))
-    chart = altair.layer(photo, *_patches(base), *_words_on(base))
+    chart = altair.layer(photo, *_patches(base), *_words_on(base), view=altair.ViewBackground(stroke=None))
     chart = chart.add_params(*sizes, params[0], _slider(table, layer), *params[1:], fade)
     done = _finished(chart, ["Outlined: true of what the patch shows.", *note], height=420, **words)
     done.datasets = altair.Datasets(words=rows, pictures=shown)
@@ -310,15 +310,19 @@ def overlay(table: pd.DataFrame, images: Mapping[str, Any], *, layer: int, **wor
 def _truest(table: pd.DataFrame, layer: int) -> tuple[pd.DataFrame, list[str]]:
     """An overlay's table, ordered so that the picture and the reading with most true words near `layer` come first,
     among the first candidates; and a note that says so."""
-    near = min(table["layer"].unique(), key=lambda one: abs(one - layer))
-    some = table[(table["layer"] == near) & (table["among"] == table["among"].iloc[0])]
-    true = some.groupby(["picture", "reading"], sort=False)["right"].sum()
-    if not true.max():
+    if not (true := true_words(table, layer)).max():
         return table, []
     picture, reading = true.idxmax()
     later = 2 * (table["picture"] != picture) + (table["reading"] != reading)
     note = f"Opens where most words are true: {picture}, {reading}."
     return table.iloc[later.argsort(kind="stable")], [note]
+
+
+def true_words(table: pd.DataFrame, layer: int) -> pd.Series:
+    """How many words of an overlay are true near a layer, by picture and reading, among the first candidates."""
+    near = min(table["layer"].unique(), key=lambda one: abs(one - layer))
+    some = table[(table["layer"] == near) & (table["among"] == table["among"].iloc[0])]
+    return some.groupby(["picture", "reading"], sort=False)["right"].sum()
 
 
 def _place(x: str, y: str) -> dict:

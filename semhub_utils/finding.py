@@ -254,6 +254,11 @@ class Finding:
         said = _passes(drawn, words, own) if own in kinds and len(kinds) > 1 else ""
         return show(chart, paths[["series", "word", "token", "layer", "x", "y"]], said)
 
+    def truest(self, layer: int, most: int = 4) -> "Finding":
+        """Of words on pictures, those on at most so many pictures: the ones with most true words near a layer."""
+        true = figures.true_words(self.table, layer).groupby("picture", sort=False).max()
+        return self.of(picture=[*true.sort_values(ascending=False, kind="stable").index[:most]])
+
     def overlay(self, title: str, images: Mapping[str, Any], *, alt: str, layer: int, caption: str = "") -> Html:
         """Words on pictures (`figures.overlay`), and beside them the share of true ones and the most frequent."""
         if not len(self.table):

@@ -14,10 +14,10 @@ import pandas as pd
 
 from .calibration import MUST, MUST_NOT
 from .evidence import Sample, depths
-from .identity import PREFIX, slug
+from .identity import PREFIX, called, slug
 from .markup import cell_text, proper, table_box
 from .onfile import Held, short
-from .rows import NOT_RUN, by_own, by_row, family, family_in_words, own_claims
+from .rows import NOT_RUN, TRAPS, by_own, by_row, family, family_in_words, own_claims
 from .strips import SYMBOLS, for_all, in_a_word
 from .verdicts import EXPLAINED, HOLDS, INCONCLUSIVE, MIN_UNITS, NOT, UNTESTABLE, WEAKLY
 
@@ -27,7 +27,7 @@ GROUPS = {
     "Is it read as the dominant language?": (2, 3, 6, 7, 9, 10, 13, 15, 16, 17, 20),
     "Is it used?": (4, 8, 11, 18, 21),
 }
-OWN = "The book's own claims"
+OWN, TRAPPED = "The book's own claims", "Traps, stepped into on purpose"
 ASKS = (*["languages"] * 2, "layers", "steering", *["arithmetic"] * 4, *["code"] * 3, *["semantics"] * 2)
 ASKS += (*["vision"] * 5, *["audio"] * 3)  # which chapter asks a row
 TEXT_ONLY = "text only"
@@ -51,9 +51,9 @@ def matrix(held: Sequence[Held]) -> list[dict[str, Any]]:
     paper, own = ([of(one.claims) for one in held] for of in (by_row, by_own))
     rows = [(group, str(k), [of[k - 1] for of in paper]) for group, numbers in GROUPS.items() for k in numbers]
     by_name = [{row["experiment"]: row for row in of} for of in own]
-    for name in dict.fromkeys(row["experiment"] for of in own for row in of):
+    for name in sorted(dict.fromkeys(row["experiment"] for of in own for row in of), key=TRAPS.__contains__):
         nothing = {"row": "own", "experiment": name, "verdict": NOT_RUN}
-        rows.append((OWN, name, [of.get(name, nothing) for of in by_name]))
+        rows.append((TRAPPED if name in TRAPS else OWN, name, [of.get(name, nothing) for of in by_name]))
     said = {key: _sentences(some) for one in reversed(held) for key, some in own_claims(one.claims).items()}
     return [
         {"group": group, "key": key, "name": of[0]["experiment"], "said": said.get(key, "")}
@@ -128,7 +128,7 @@ def as_html(held: Sequence[Held], predictions: Predictions | None = None) -> str
         said = (f"instruments right {k} of {m}" if one.known else f"as predicted {k} of {m}") * bool(m)
         said = ", ".join(filter(None, ["truth known" * one.known, said]))
         models.append({"slug": slug(one.name), "label": one.label, "known": one.known, "said": said})
-    told = {"models": models, "rows": matrix(held), "kinds": KINDS, "marks": MARKS, "own": OWN}
+    told = {"models": models, "rows": matrix(held), "kinds": KINDS, "marks": MARKS, "own": [OWN, TRAPPED]}
     data = json.dumps(told, ensure_ascii=False, separators=(",", ":")).replace("</", "<\\/")
     text = "\n".join(line or " " for line in as_text(held).splitlines())  # an empty line would end it in Markdown
     plain = f"<noscript><pre>{escape(text)}</pre></noscript>"
@@ -203,7 +203,7 @@ def script(one: Held, predicted: Mapping[int, Mapping[str, str]] | None = None) 
         claims.append(told | {"curves": lean, "place": place(claim), "stale": claim["experiment"] in stale})
     keys = ("seconds", "finished", "versions", "files", "data", "parameters", "revision")
     runs = {chapter: {k: run.get(k) for k in keys} for chapter, run in one.runs.items()}
-    about = {"label": one.label, "name": one.name, "claims": claims, "predicted": predicted or {}, "runs": runs}
+    about = {"label": one.label, "name": called(one.name), "claims": claims, "predicted": predicted or {}, "runs": runs}
     data = json.dumps(short(about), ensure_ascii=False, separators=(",", ":"), default=str).replace("</", "<\\/")
     return f"semhubHolds({json.dumps(slug(one.name))},{data});\n"
 
@@ -276,7 +276,7 @@ def methods(one: Held) -> str:
     versions = ", ".join(sorted({f"{name} {number}" for run in runs for name, number in run["versions"].items()}))
     units = np.median([claim["n_units"] for claim in one.claims if claim["verdict"] != UNTESTABLE] or [0])
     return (
-        f"We ran {len(runs)} chapter{'s' * (len(runs) > 1)} of The Semantic Hub on {one.name}"
+        f"We ran {len(runs)} chapter{'s' * (len(runs) > 1)} of The Semantic Hub on {called(one.name)}"
         f"{f' ({files})' * bool(files)} in {said('dtype')} (seed {said('seed')}; items: {said('data')}; {versions}), "
         f"{sum(run['seconds'] for run in runs) / 60:.0f} minutes in all. Intervals (95%) and p are over independent "
         f"units (median {units:.0f} per claim), corrected for the layers looked at; verdicts follow rules fixed before "

@@ -358,6 +358,11 @@ def model_slug(model_id: str, revision: str | None = None) -> str:
     return slug(model_id) + (f"--{slug(revision)}" if revision else "")
 
 
+def called(model_id: str) -> str:
+    """What a page calls a model: one of the book's own by its name alone, whatever a command takes."""
+    return model_id.removeprefix(RANDOM).removeprefix(PREFIX) + ", random weights" * model_id.startswith(RANDOM)
+
+
 def model_label(provenance: Mapping[str, Any]) -> str:
     """What a page calls the model of a run: its name, revision and quantisation, and the base of an adapter."""
     name = "@".join(filter(None, (provenance["model"], provenance["revision"])))

@@ -28,7 +28,7 @@ import pandas as pd
 
 from . import book
 from .errors import DAMAGED, SemhubError, need, reason
-from .identity import PREFIX, RANDOM, atomically, digest, model_label, slug
+from .identity import PREFIX, RANDOM, atomically, called, digest, model_label, slug
 from .results import GRID, KEY, SCHEMA, finished, load_results
 from .rows import WEAKEST_FIRST, by_own, by_row, family
 
@@ -74,9 +74,8 @@ class Held:
     @property
     def label(self) -> str:
         """Its name for the reader, with the quantisation."""
-        short = self.name.removeprefix(RANDOM).removeprefix(PREFIX).rpartition("/")[2].partition("@")[0]
         run = {"revision": None} | next(iter(self.runs.values()), {})
-        return model_label(run | {"model": short + ", random weights" * self.name.startswith(RANDOM)})
+        return model_label(run | {"model": called(self.name.partition("@")[0]).rpartition("/")[2]})
 
     @property
     def text_only(self) -> bool:

@@ -23,6 +23,8 @@ PAPER = (
     "audio: intervention",
 )
 """The experiments of arXiv 2411.04986 in the order of its sections; a claim's `row` counts them from 1."""
+TRAPS = ("fooled/raw", "instruments/shared-punctuation", "languages/shared-punctuation")
+"""Claims of the book's own, by <chapter>/<claim>, that show how one is fooled: where they hold, nothing was found."""
 NOT_RUN = "not run"
 WEAKEST_FIRST = (NOT, EXPLAINED, INCONCLUSIVE, UNTESTABLE, WEAKLY, HOLDS)
 FAILED = (NOT, EXPLAINED, INCONCLUSIVE)
@@ -57,8 +59,17 @@ def own_claims(claims: Claims) -> dict[str, list[Mapping[str, Any]]]:
     own: dict[str, list[Mapping[str, Any]]] = {}
     for claim in claims:
         if claim["row"] == "own":
-            own.setdefault("/".join(claim["id"].split("/", 2)[:2]), []).append(claim)
+            own.setdefault(_family(claim), []).append(claim)
     return own
+
+
+def _family(claim: Mapping[str, Any]) -> str:
+    return "/".join(claim["id"].split("/", 2)[:2])
+
+
+def of_a_trap(claim: Mapping[str, Any]) -> bool:
+    """Whether a claim is one of TRAPS."""
+    return _family(claim) in TRAPS
 
 
 def _row(row: int | str, named: str, claims: Claims) -> dict[str, Any]:

@@ -27,11 +27,11 @@ import yaml
 
 from . import book, holds
 from .errors import need
-from .identity import slug
+from .identity import called, slug
 from .markup import table_box
-from .onfile import CLAIMS, PLACE, Held, read_all
+from .onfile import CLAIMS, PLACE, Held, read, read_all
 from .onfile import TABLES as ROWS
-from .rows import family
+from .rows import family, of_a_trap
 from .strips import SYMBOLS, with_others
 
 # Cells that serve only whoever runs a chapter: papermill's copy of the parameters, the Colab install cell.
@@ -241,9 +241,10 @@ def tables(filed: Path, target: Path) -> str:
         (target / folder.name).mkdir(parents=True)
         for name in FILED:
             shutil.copy(folder / name, target / folder.name)
-        places = (Path("../_static/results", folder.name, name) for name in FILED)
-        links = (f'<a href="{place}" download>{"".join(Path(place.name).suffixes)}</a>' for place in places)
-        rows.append((folder.name.replace("--", "/"), *links))
+        label, at = read(folder).label, f"../_static/results/{folder.name}"
+        names = {name: f"{slug(label)}-{name}" for name in FILED}  # which tells files of several models apart
+        links = (f'<a href="{at}/{k}" download="{v}">{"".join(Path(k).suffixes)}</a>' for k, v in names.items())
+        rows.append((label, *links))
     return _table(("Model", "Tables", "Claims"), rows)
 
 
@@ -264,7 +265,7 @@ def minutes(notebook: dict) -> int:
 def _times(page: dict, chapter: str, held: Sequence[Held]) -> str:
     """How long a chapter takes to read, and took to run on the first model that ran it."""
     run = next((one.runs[chapter] for one in held if chapter in one.runs), None)
-    ran = f", to run: {run['seconds']:.0f} s on {run['model']}" if run else ""
+    ran = f", to run: {run['seconds']:.0f} s on {called(run['model'])}" if run else ""
     return f"Time to read: {minutes(page)} minutes{ran}"
 
 
@@ -291,7 +292,7 @@ def _tiles(pages: Mapping[str, tuple[dict, str]], held: Sequence[Held]) -> str:
         head, claims = page["cells"][0]["source"], next((one.claims for one in held if name in one.runs), [])
         [title, *_], asked = re.findall(r"^# (.+)", head, re.M), re.findall(r"^\*\*(.+?)\*\*$", head, re.M | re.DOTALL)
         question = re.sub(r"[*`](.+?)[*`]", r"<em>\1</em>", html.escape(" ".join(asked[:1]).replace("\n", " ")))
-        counted = Counter(claim["verdict"] for claim in claims if claim["chapter"] == name)
+        counted = Counter(c["verdict"] for c in claims if c["chapter"] == name and not of_a_trap(c))
         dots = "".join(
             f'<i data-verdict="{kind}" title="{kind}">{mark}{n}<span class="visually-hidden"> {kind}</span></i> '
             for kind, mark in SYMBOLS.items()
@@ -352,7 +353,7 @@ def models_table(held: Sequence[Held]) -> str:
         of, runs = family(one.claims), [*one.runs.values()]
         files = {f"<code>{name}</code> {sha[:12]}…" for run in runs for name, sha in run.get("files", {}).items()}
         days = max(run["finished"][:10] for run in runs) + f" ({len(one.stale)} stale)" * bool(one.stale)
-        about = f"<code>{one.name}</code><br>{days}"
+        about = f"{called(one.name)}<br>{days}"
         if files:
             about += f"<details><summary>Weights</summary>sha256<br>{'<br>'.join(sorted(files))}</details>"
         counts = (f"{of[k]:.3g}" for k in ("holds", "expected_by_chance", "remain"))

@@ -11,6 +11,7 @@ from html import escape, unescape
 from itertools import pairwise
 
 from .markup import STYLE, Html, cell_text, proper, with_band
+from .rows import of_a_trap
 from .verdicts import EXPLAINED, HOLDS, INCONCLUSIVE, NOT, UNTESTABLE, WEAKLY, in_words
 
 SYMBOLS = {HOLDS: "✔", WEAKLY: "◐", EXPLAINED: "≈", INCONCLUSIVE: "~", NOT: "✘", UNTESTABLE: "?"}
@@ -250,14 +251,15 @@ def answer(claims: Sequence[Mapping], about: Mapping[str, str], model: str, agai
 
 
 def _counted(claims: Sequence[Mapping]) -> str:
-    """How many of all claims hold, and over how many independent items."""
-    found = Counter(claim["verdict"] for claim in claims)
+    """How many of all claims hold, those of traps apart, and over how many independent items."""
+    found = Counter(claim["verdict"] for claim in claims if not of_a_trap(claim))
     told = {
         "found": found[HOLDS] + found[WEAKLY],
         "explained": found[EXPLAINED],
         "not": found[NOT],
         "uncertain": found[INCONCLUSIVE],
         "untested": found[UNTESTABLE],
+        "of a trap": sum(map(of_a_trap, claims)),
     }
     units = sorted({claim.get("n_units", 0) for claim in claims if claim["verdict"] != UNTESTABLE})
     over = f"; on {' to '.join(map(str, units[:1] + units[1:][-1:]))} independent items each"

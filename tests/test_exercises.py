@@ -1,16 +1,21 @@
 """What a chapter teaches with: three objectives, two predictions, a diagram, and three exercises whose solutions run.
 
-The solutions are executed as a reader would, in one process, on the models and tables that ship."""
+The solutions are executed as a reader would, in one process, on the models and tables that ship. What they print
+is kept in their notebooks, for readers without a kernel: `python tests/test_exercises.py` writes it anew."""
 
 import ast
+import io
 import json
 import re
 import resource
 import sys
+from contextlib import redirect_stdout
 from functools import cache
 from types import SimpleNamespace
 
 import jupytext
+import nbformat
+import numpy as np
 import pytest
 from launch import ROOT, chapters, exercises, repository_url
 
@@ -37,17 +42,38 @@ def solutions(path) -> list:
     return [cell for cell in cells(path) if "solution" in cell.metadata.get("tags", [])]
 
 
-def failures(path) -> list[str]:
-    """The solutions whose assertions fail, by their first comment."""
-    names, failed = {}, []
+def outcomes(path) -> list[tuple]:
+    """Of each solution its cell, what it prints, and whether its assertions fail."""
+    names, found = {}, []
     for cell in cells(path):
         if cell.cell_type == "code" and "remove-cell" not in cell.metadata.get("tags", []):
+            printed, failed = io.StringIO(), False
             try:
-                exec(compile(cell.source, path.stem, "exec"), names)
+                with redirect_stdout(printed):
+                    exec(compile(cell.source, path.stem, "exec"), names)
             except AssertionError:
-                assert cell in solutions(path)
-                failed.append(cell.source.splitlines()[1])
-    return failed
+                failed = True
+            if cell in solutions(path):
+                found.append((cell, printed.getvalue(), failed))
+            assert cell in solutions(path) or not failed
+    return found
+
+
+def failures(path) -> list[str]:
+    """The solutions whose assertions fail, by their first comment."""
+    return [cell.source.splitlines()[1] for cell, _, failed in outcomes(path) if failed]
+
+
+def alike(shown: str, printed: str) -> bool:
+    """The same words, and numbers as near as other machines and versions come."""
+    number = r"(-?\d+(?:\.\d+)?%?)"
+    words, numbers = [], []
+    for text in (shown, printed):
+        parts = re.split(number, re.sub(r"\s+", " ", text))
+        words.append("".join(parts[::2]).replace(" ", ""))
+        numbers.append([float(of.rstrip("%")) / (100 if of.endswith("%") else 1) for of in parts[1::2]])
+    a, b = numbers
+    return words[0] == words[1] and len(a) == len(b) and np.allclose(a, b, rtol=0.05, atol=0.02)
 
 
 @pytest.mark.parametrize("path", chapters(), ids=lambda p: p.stem)
@@ -99,8 +125,12 @@ class TestExercises:
 
     def test_solutions_hold(self, path):
         before = resource.getrusage(resource.RUSAGE_SELF).ru_utime
-        assert failures(path) == []
+        found = outcomes(path)
+        assert [cell for cell, _, failed in found if failed] == []
         spent[path.stem] = resource.getrusage(resource.RUSAGE_SELF).ru_utime - before
+        for cell, printed, _ in found:
+            [shown] = cell.outputs
+            assert alike(shown.text, printed), f"the page shows\n{shown.text}\nand not\n{printed}"
 
     def test_solutions_fail_on_random_weights(self, path, monkeypatch):
         """At least one of them is about what a model learned."""
@@ -162,3 +192,17 @@ def test_a_figure_is_recommended_by_what_its_section_came_to(tmp_path):
     _, good, lead, bad = directive.run()
     assert [item.astext() for item in good] == ["Figure 3.1: Good? So.", "Figure 3.1: Bare? So."]
     assert "answer is no" in lead.astext() and [item.astext() for item in bad] == ["Figure 3.1: Bad? So."]
+
+
+def test_what_a_page_shows_of_a_solution_is_what_it_prints():
+    assert alike("a  0.50, b 2%, [-0. 1.]", "a 0.51, b 3%, [ 0. 1. ]")
+    assert not alike("a 0.50", "b 0.50") and not alike("a 0.50", "a 0.60") and not alike("a 1", "a 1 2")
+
+
+if __name__ == "__main__":
+    for path in exercises():
+        printed, notebook = iter([said for _, said, _ in outcomes(path)]), nbformat.read(path, as_version=4)
+        for cell in notebook.cells:
+            if "solution" in cell.metadata.get("tags", []):
+                cell.outputs = [nbformat.v4.new_output("stream", name="stdout", text=next(printed))]
+        nbformat.write(notebook, path)

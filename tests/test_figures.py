@@ -12,7 +12,7 @@ from PIL import Image
 
 from semhub_utils import figures
 from semhub_utils.errors import SemhubError
-from semhub_utils.finding import compact, data_table, show
+from semhub_utils.finding import Finding, compact, data_table, show
 from semhub_utils.markup import STYLES, cell_text, data_type, styles
 
 WORDS = {"title": "Does the word come first?", "alt": "The word peaks in the middle, the digit at the end."}
@@ -294,6 +294,11 @@ def test_a_picture_opens_where_most_words_are_true():
     first, notes = opens(3, table.assign(right=best))
     assert (first["picture_choice"], first["reading_choice"], first["among_choice"]) == ("good", "neighbours", "things")
     assert "Opens where most words are true: good, neighbours." in notes
+    true = table.assign(right=best & (table.patch > 0))
+    true = pd.concat([true, true.assign(picture="better", right=best), true.assign(picture="none", right=False)])
+    shown = Finding(None, true).truest(3, most=2).table.picture.unique()
+    assert [*shown] == ["good", "better"] and [*figures.true_words(true, 3)["better"]] == [0, 4]
+    assert [*Finding(None, true).truest(3, most=1).table.picture.unique()] == ["better"]
 
 
 def test_missing_words_are_refused(curves):

@@ -141,6 +141,10 @@ def test_generated_items_are_owned_up_to_beside_the_answer(tmp_path):
     news = "NTREX-128/newstest2019-ref.spa.txt"
     assert finished("generated") == ["Items: generated.", TOY.format("All items")]
     assert finished("generated", name="hub") == []
+    model = Model("organism:hub")
+    model.card = {"name": "hub"}
+    shown = Chapter(Run("arithmetic", model, PARAMETERS, tmp_path), model).finish({}).html
+    assert "organism" not in shown and re.search("[Oo]n hub</p>", shown), "a page has one name for it"
     assert finished(news) == [f"Items: {news}, generated.", TOY.format("Some items")]
 
 

@@ -15,7 +15,7 @@ import pytest
 from launch import ROOT
 from placeholder import chart, notebook, write_executed
 
-from semhub_utils import book, holds, markup, onfile, site
+from semhub_utils import book, holds, identity, markup, onfile, rows, site
 from semhub_utils.errors import SemhubError
 from semhub_utils.experiments import raising
 from semhub_utils.results import SCHEMA
@@ -288,6 +288,51 @@ def test_the_answer_is_of_the_verdicts():
     assert "1 too uncertain to tell" in said("holds", "inconclusive")
     assert "None could be tested" in said("cannot be tested here", "cannot be tested here")
     assert holds.in_short([]).strip() == "" == holds.in_brief([]).strip()
+
+
+def test_a_trap_that_was_shown_is_no_finding():
+    """It has a row, and a group, of its own; no answer, table or tile counts it; each of them is claimed on file."""
+    names = [f"{trap}/x" for trap in rows.TRAPS] + ["fooled/other/x"]
+    claims = [
+        ABOUT | {"id": name, "chapter": "fooled", "row": "own", "paper": None, "n": 40 + k}
+        for k, name in enumerate(names)
+    ]
+    held = [onfile.Held("m", claims, {"fooled": {"seconds": 1}})]
+    group = {row["key"]: row["group"] for row in holds.matrix(held)}
+    assert [key for key, of in group.items() if of == holds.TRAPPED] == [*rows.TRAPS] == [*group][-len(rows.TRAPS) :]
+    assert group["fooled/other"] == holds.OWN and "*Yes.* Of 1 that could be tested, 1 holds." in holds.in_short(held)
+    assert "<td>1 of 1</td>" in holds.small(held)
+    page = {"cells": [{"source": "# Title\n\n**Why?**"}]}
+    assert "✔1<" in site.tiles({"04_fooled": (page, "")}, held, {"Part": ["04_fooled"]})
+    [hub, *_], _ = onfile.read_all([ROOT / onfile.PLACE])
+    assert {*rows.TRAPS} <= {*rows.own_claims(hub.claims)}
+
+
+def test_a_model_of_the_book_has_one_name_on_all_pages(built):
+    """Commands alone take the longer one; what is downloaded is called by the one name too."""
+    beside = r"<(script|style|code)\b.*?</\1>|<div class=\"highlight.*?</pre>|<[^>]+>"
+    for page in (built / "book").rglob("*.html"):
+        if "api" not in str(page.relative_to(built)):
+            assert re.findall(r"organism[:-]\w+", re.sub(beside, " ", page.read_text("utf-8"), flags=re.DOTALL)) == []
+    teach = (built / "book/teach.html").read_text("utf-8")
+    assert 'organism-hub/tables.parquet" download="hub-tables.parquet"' in teach
+    data = (built / "_static/holds/organism-hub.js").read_text("utf-8")
+    assert '"label":"hub","name":"hub"' in data and identity.called("random:organism:hub") == "hub, random weights"
+    held = onfile.Held("m", runs={"a": {"seconds": 3, "model": "organism:hub"}})
+    assert "to run: 3 s on hub" in site._times({"cells": []}, "a", [held])
+
+
+def test_the_package_is_told_on_pages_by_topic(built):
+    """Which the short page leads to; each module on one of them, where the index of modules finds it."""
+    front, pages = (built / "book/api.html").read_text("utf-8"), sorted((built / "book/api").glob("*.html"))
+    assert len(pages) == 6 and "<dt" not in front and len(front) < 60_000
+    told = {page: page.read_text("utf-8") for page in pages}
+    assert all(f'href="api/{page.name}"' in front for page in pages)
+    at = {of: page.name for page, text in told.items() for of in re.findall(r'id="(module-semhub_utils[\w.]*)"', text)}
+    assert len(at) == sum(text.count('id="module-semhub_utils') for text in told.values()) == 32
+    index = (built / "py-modindex.html").read_text("utf-8")
+    assert all(f'href="book/api/{page}#{of}"' in index for of, page in at.items())
+    assert max(map(len, told.values())) < sum(map(len, told.values())) / 3
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import jupytext
 import pytest
 from launch import chapters
 
+from semhub_utils.rows import TRAPS
 from semhub_utils.strips import ASK_OPENLY, EDGE, MARKS, SYMBOLS, address, answer, for_all, strip, with_others
 from semhub_utils.verdicts import EXPLAINED, HOLDS, INCONCLUSIVE, NOT, RULES, UNTESTABLE, WEAKLY
 
@@ -211,6 +212,8 @@ def test_an_answer_counts_all_claims_of_the_chapter():
     said = "All 6 claims: 2 found, 1 explained, 1 not, 1 uncertain, 1 untested"
     assert text(count) == f"{said}; on 50 to 90 independent items each."
     assert "independent items" not in answer(claims[-1:], {"lens/5": "it is so"}, "m").html
+    trap = judged("lens/trap", HOLDS) | {"id": TRAPS[0]}
+    assert "All 7 claims: 2 found" in (shown := answer([*claims, trap], {}, "m").html) and ", 1 of a trap;" in shown
 
 
 @pytest.mark.parametrize(

@@ -77,7 +77,7 @@ share = {}
 for name, push in {"none": 0 * vector, "random": random, "word vector": vector}.items():
     said = next_token_logprobs(model, [i.prompt for i in items], digits, edit=Edit((4,), push))[:, 0]
     share[name] = (likeliest(said) == wanted).float().mean().item()
-print(share)
+print(", ".join(f"{name}: {of:.0%}" for name, of in share.items()))
 assert share["word vector"] > share["random"] + 0.2
 assert share["none"] < 0.5
 

@@ -86,6 +86,7 @@
     const types = [...new Set(everyType)].filter((name, k) => name && everyType.filter((one) => one === name).length > 1).sort(); // of one row alone is no type of data
     const real = models.some((model) => !model.known), count = made("p", { class: "count", "aria-live": "polite" });
     const ticks = models.map((model, k) => made("label", {}, made("input", { type: "checkbox", value: model.slug, checked: real ? !model.known || k < 2 : k < 6 }), ` ${model.label}`));
+    const filters = ["type", "part", "verdict"], boxes = ticks.map((label) => label.firstChild);
     const tools = made("form", { class: "tools", "aria-label": "What is shown" },
       select("type", "Data type", types), select("part", "Claims of", ["the paper", "the book"]), select("verdict", "Verdict", kinds),
       made("fieldset", {}, made("legend", {}, "Models"), ...ticks));
@@ -132,23 +133,30 @@
       box.querySelector("tr.open")?.remove();
       box.querySelector('[aria-expanded="true"]')?.setAttribute("aria-expanded", "false");
     }
+    // What is shown, as an address that can be sent: what is chosen above, the models where others are ticked, the cell.
+    function addressed(cell) {
+      const said = new URLSearchParams(filters.filter((name) => tools.elements[name].value).map((name) => [name, tools.elements[name].value]));
+      if (boxes.some((one) => one.checked !== one.defaultChecked)) said.set("models", boxes.filter((one) => one.checked).map((one) => one.value).join());
+      const hash = [`${said}`, cell].filter(Boolean).join("&");
+      history.replaceState(null, "", hash ? `#${hash}` : location.pathname + location.search);
+    }
     function away() {
       close();
-      history.replaceState(null, "", location.pathname + location.search);
+      addressed("");
     }
     async function toggle(button) {
       const open = button.getAttribute("aria-expanded") === "true", td = button.closest("td"), line = td.closest("tr");
       if (open) return away();
       close();
       button.setAttribute("aria-expanded", "true");
-      history.replaceState(null, "", `#${button.id}`);
+      addressed(button.id);
       const inside = made("td", { colspan: models.length + 1 }, "Loading …");
       line.after(made("tr", { class: "open" }, inside));
       try {
         const data = await window.semhubModel(td.dataset.model), { key: which } = line.row, type = tools.elements.type.value;
         const mine = data.claims.filter((claim) => (claim.row === "own" ? familyOf(claim) === which : String(claim.row) === which && claim.paper));
         const shown = type ? mine.filter((claim) => claim.id.split("/").slice(2).join("/") === type) : mine;
-        const title = made("h2", {}, `${line.row.name.replace("/", ": ")} on ${data.label} `, made("a", { href: `#${button.id}` }, "link"));
+        const title = made("h2", {}, `${line.row.name.replace("/", ": ")} on ${data.label} `, made("a", { href: location.hash }, "link"));
         const shut = made("button", { type: "button" }, "Close");
         shut.addEventListener("click", () => { away(); button.focus(); });
         inside.replaceChildren(made("div", { class: "claims" }, title, ...shown.map((claim) => strip(claim, marks)), provenance(data, mine, which), shut));
@@ -158,8 +166,8 @@
     }
 
     function refresh() {
-      const { type, part, verdict } = Object.fromEntries(["type", "part", "verdict"].map((n) => [n, tools.elements[n].value]));
-      const on = new Set(ticks.map((label) => label.firstChild).filter((tick) => tick.checked).map((tick) => tick.value));
+      const [type, part, verdict] = filters.map((name) => tools.elements[name].value);
+      const on = new Set(boxes.filter((one) => one.checked).map((one) => one.value));
       let shown = 0;
       close();
       for (const cell of table.querySelectorAll("[data-model]")) cell.hidden = !on.has(cell.dataset.model);
@@ -169,7 +177,7 @@
         const here = cells.filter((td) => !td.hidden && (!verdict || td.dataset.kind === verdict));
         cells.forEach((td) => td.classList.toggle("pale", Boolean(verdict) && td.dataset.kind !== verdict));
         const has = !type || row.cells.some((cell, k) => on.has(models[k].slug) && cell.types?.[type]);
-        line.hidden = !has || !here.length || (part && (part === "the book") !== (row.group === own));
+        line.hidden = !has || !here.length || (part && (part === "the book") !== own.includes(row.group));
         shown += line.hidden ? 0 : here.length;
       }
       for (const some of table.tBodies) {
@@ -180,18 +188,23 @@
       }
       count.textContent = `${shown} cells shown.`;
     }
-    tools.addEventListener("change", refresh);
+    tools.addEventListener("change", () => { refresh(); addressed(""); });
     tools.addEventListener("submit", (event) => event.preventDefault());
     box.append(tools, count, made("div", { class: "box", tabindex: "0", role: "region", "aria-label": "What holds of which model" }, table));
     refresh();
     if (matchMedia("(max-width: 700px)").matches) for (const some of table.tBodies) unfold(some, false);
 
     function fromAddress() {
-      const id = decodeURIComponent(location.hash.slice(1)), model = models.find((one) => id.endsWith(`--${one.slug}`));
-      if (!id.startsWith("row-") || !model) return;
-      ticks.forEach((label) => { if (label.firstChild.value === model.slug) label.firstChild.checked = true; });
+      const said = new URLSearchParams(location.hash.slice(1)), id = [...said.keys()].find((name) => name.startsWith("row-"));
+      if (!id && ![...filters, "models"].some((name) => said.has(name))) return; // of another part of the page
+      const wanted = said.get("models")?.split(","), model = id && models.find((one) => id.endsWith(`--${one.slug}`));
+      for (const name of filters) {
+        const select = tools.elements[name], value = said.get(name) ?? "";
+        select.value = [...select.options].some((option) => option.value === value) ? value : "";
+      }
+      for (const one of boxes) one.checked = (wanted?.includes(one.value) ?? one.defaultChecked) || one.value === model?.slug;
       refresh();
-      const button = document.getElementById(id);
+      const button = id && document.getElementById(id);
       if (button) { unfold(button.closest("tbody"), true); button.click(); button.scrollIntoView({ block: "center" }); }
     }
     addEventListener("hashchange", fromAddress);

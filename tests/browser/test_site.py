@@ -249,7 +249,8 @@ def words_on_a_picture(there):
     [chart] = [c for c in page.query_selector_all(CHARTS) if c.query_selector("svg image")]
     picture = chart.query_selector("svg image")
     assert picture.get_attribute("href").startswith("data:image/")
-    box = picture.bounding_box()
+    box, room = picture.bounding_box(), chart.query_selector("svg").bounding_box()
+    assert room["height"] < box["height"] + 20, "nothing is empty below the picture"
     words = [text for text in chart.query_selector_all("svg .mark-text text") if text.text_content().strip()]
     for word in words[:: max(1, len(words) // 20)]:
         at = word.bounding_box()
@@ -686,3 +687,30 @@ def test_what_holds_is_short_on_a_phone_and_all_of_it_is_reached(browser):
     desk = Visit(browser, DISK, DESK).open("book/what_holds.html")
     assert desk.page.locator(".holds tbody.folded").count() == 0
     desk.context.close()
+
+
+@pytest.mark.parametrize("viewport", [DESK, PHONE], ids=["desk", "phone"])
+def test_what_is_chosen_of_what_holds_stands_in_the_address(browser, viewport):
+    """Data type, whose claims, verdict, models, and the cell that is open; a link within the page takes none away."""
+    there = Visit(browser, DISK, viewport).open("book/what_holds.html")
+    page, chosen = there.page, {"type": "german", "part": "the paper", "verdict": "does not hold"}
+    for name, value in chosen.items():
+        page.locator(f".holds select[name={name}]").select_option(value)
+    page.locator(".holds fieldset input:checked").last.uncheck()
+    page.locator(".holds td:not(.pale) > button:visible").last.click()
+    page.locator(".holds tr.open article").first.wait_for()
+    where, shown = page.evaluate("location.hash"), page.inner_text(".holds")
+    assert "german" in shown and page.get_attribute(".holds tr.open h2 a", "href") == where
+    there.context.close()
+    other = Visit(browser, DISK, viewport).open(f"book/what_holds.html{where}")
+    other.page.locator(".holds tr.open article").first.wait_for()
+    assert other.page.inner_text(".holds") == shown
+    for name, value in chosen.items():
+        assert other.page.locator(f".holds select[name={name}]").input_value() == value
+    other.page.evaluate("location.hash = 'where-this-comes-from'")
+    other.page.wait_for_timeout(100)
+    assert other.page.locator(".holds select[name=type]").input_value() == "german"
+    other.page.evaluate("location.hash = 'type=none'")
+    other.page.wait_for_function("document.querySelector('.holds select[name=type]').value === ''")
+    assert other.errors == []
+    other.context.close()
