@@ -103,7 +103,7 @@ glue("max_result", limit)
 similarity = chapter.run(alike.Alike(), pairs, series="digits")
 similarity.curves(
     "similarity",
-    "Is three plus five the nearest to 3+5?",
+    "Is “three plus five” the nearest to “3+5”?",
     alt="Share of digit forms, above chance, whose word form is the nearest of its kind, with null and controls.",
     y="share of pairs, above chance",
     reading=alike.NEAREST,
@@ -169,7 +169,7 @@ given = {"series": "digits", **can_add.given}
 lens = chapter.run(number_word, prompts, readings=True, others=chapter.islands, **given)
 lens.curves(
     "lens-probability",
-    "Is it five or 5?",
+    "Is it “five” or “5”?",
     alt="Lens probability of the digit, the number word and wrong number words by relative depth, by reading.",
     y="mean lens probability",
 )

@@ -298,7 +298,8 @@ calibrated.bars(
     "instruments",
     "Which instrument finds what is there, and which what is not?",
     alt="Share of planted effects found and share of false alarms, by instrument, with a switch between the two.",
-    y="share",
+    y="share of claims judged to hold",
+    called={"reading": "shown"},
 )
 
 # %% tags=["hide-input"]
@@ -367,6 +368,7 @@ five.bars(
     "Which reading can be believed?",
     alt="Share of lens claims judged to hold, by reading, with a switch for the kind of model.",
     y="share of claims judged to hold",
+    called={"reading": "model"},
 )
 
 # %% tags=["hide-input"]

@@ -320,6 +320,7 @@ changed.changed(lambda _: told).bars(
     "What does each change do to the hub?",
     alt="One bar per small training with one thing changed: share of held-out facts answered, or of twins retrieved.",
     y="share",
+    called={"reading": "measure"},
     types=dict.fromkeys(told.series, "spanish"),
 )
 

@@ -300,6 +300,7 @@ patches.curves(
     "What comes next with an English word's state in the last place?",
     alt="Pleasant minus unpleasant next words by layer of the patch, for each kind of word written, by language.",
     y="pleasant minus unpleasant (nats)",
+    types={"no patch": "control"},
 )
 
 # %% tags=["hide-input"]

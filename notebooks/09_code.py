@@ -98,7 +98,7 @@ middle = ands.rows("and-probability", reading="normed", control="").query("1 / 3
 glue("likeliest", middle.loc[middle.value.idxmax(), "series"] if len(middle) else "nothing")
 ands.curves(
     "and-probability",
-    "Is it and?",
+    "Is it “and”?",
     alt="Lens probability of and, other words and the next token at list commas by relative depth, two readings.",
     y="mean lens probability",
     types={"and": "english", "next token": "code", "frequent words": "control"},
@@ -115,7 +115,7 @@ ands.curves(
 # %% tags=["hide-input"]
 ands.curves(
     {"and-lead": "over other words", "and-place": "over other commas"},
-    "How far is and ahead?",
+    "How far is “and” ahead?",
     alt="Lead of and over other words, and over and at other commas, by relative depth, with controls.",
     y="difference of log-probability (nats)",
     by="measure",

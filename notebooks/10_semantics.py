@@ -116,6 +116,7 @@ similarity.curves(
     "Is its own form the nearest to a sentence?",
     alt="Share of sentences, above chance, whose form is the nearest of its pattern, with the null and the controls.",
     y="share of sentences, above chance",
+    called={"reading": "sentences"},
     types={"others": "logic"},
     series="others",
 )
@@ -133,6 +134,7 @@ similarity.curves(
     "By how much is it nearer than others?",
     alt="Adjusted cosine of sentences and logical forms by relative depth, against one pattern and against all.",
     y="cosine of matching pairs minus others",
+    called={"reading": "sentences"},
     types={alike.CORRECTED: "logic", alike.RELEASED: "spanish"},
     series=(alike.CORRECTED, alike.RELEASED),
 )
@@ -170,7 +172,7 @@ swapped.curves(
     alt="Cosine with the true form minus cosine with an altered form by relative depth, with null and controls.",
     y="cosine with the true form minus the other",
     by="true form nearer",
-    called={"series": "form"},
+    called={"series": "form", "reading": "sentences"},
     types={"true form nearer": "logic"},
 )
 
@@ -184,7 +186,7 @@ swapped.curves(
     "Does it depend on the order of the names?",
     alt="Cosine with the true form minus cosine with names swapped by relative depth, for two orders of names.",
     y="cosine with the true form minus the other",
-    called={"control": "weights", "": "trained", "random weights": "random"},
+    called={"control": "weights", "": "trained", "random weights": "random", "reading": "sentences"},
 )
 
 # %% tags=["hide-input"]

@@ -134,6 +134,7 @@ always = commonest.changed(lambda table: table.assign(series="commonest answer",
     "How often is the kind of animal right?",
     alt="Share of questions about the kind of an animal answered rightly, by language, beside the commonest answer.",
     y="share of questions",
+    called={"reading": "chosen"},
     types={"commonest answer": "control"},
 )
 
@@ -264,7 +265,7 @@ labelled.curves(
     {"label-rank": "rank of the label's best word", "label-entropy": "entropy of the lens (nats)"},
     "At which rank does the label stand, and how sure is the lens?",
     alt="Mean rank of the best word of the own label, or mean entropy of the lens, by relative depth and reading.",
-    y="mean over audio positions",
+    y="mean rank, or entropy in nats",
     by="own label",
     types={"own label": "sound"},
 )

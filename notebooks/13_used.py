@@ -115,7 +115,7 @@ moved.curves(
     "concepts",
     "Is the concept apart from its language?",
     alt="P(i in D) minus P(i in B) by layer of the patch, with the null and the controls, for either place.",
-    y="probability",
+    y="difference of probability",
 )
 
 # %% tags=["hide-input"]
@@ -137,7 +137,7 @@ moved.curves(
     "concepts-mean",
     "Does the mean over languages do as well as one?",
     alt="P(i in D) minus P(i in B) by layer of the patch, for the mean state over languages, with null and controls.",
-    y="probability",
+    y="difference of probability",
 )
 
 # %% tags=["hide-input"]

@@ -23,11 +23,11 @@ import pandas as pd
 
 from .errors import need
 from .evidence import evenly
-from .markup import MORE, SIDES, STYLES, Style, Types, data_types, sides, styles
+from .markup import MORE, SIDES, STYLES, Style, Types, data_types, listed, several, sides, styles, tidied
 
 # Pixels for the names beside a plot, less on a phone; measured on the page.
 _LIMIT = altair.ExprRef("min(260, 0.4 * (isFinite(containerSize()[0]) ? containerSize()[0] : 600))")
-ROW = 26  # pixels of a bar or a row of cells, for a name of two lines
+ROW, WRAPPED = 26, 30  # pixels of a bar or a row of cells; where a name may take two lines
 MAX_ROWS = 5000  # Altair refuses more, and a page would be slow
 SHOWN = ("model", "condition", "of", "series", "reading", "layer", "depth", "strength")
 NUMBERS = ("value", "low", "high", "null_high", "p", "n")
@@ -55,7 +55,7 @@ def curves(
     place = ["layer", "depth"] if x == "depth" else [x]
     table, notes = _thinned(table) if x == "depth" else (table, [])
     needed = ["series", *place, "value", *filter(None, [select])]
-    data = _tidied(table, needed, ("control", "claim", *switch, *SHOWN, *NUMBERS))
+    data = tidied(table, needed, ("control", "claim", *switch, *SHOWN, *NUMBERS))
     axis, greys = _axis(data, x, x_title), ()
     if "control" in data:
         data, greys = _controls(data, x, place)
@@ -64,7 +64,7 @@ def curves(
     look = styles([*own, *dict.fromkeys(greys), *["null"] * ("null_high" in data)], types)
     whose, strong, behind = "of" if "of" in data else "series", "true", "true"
     base, params = _switched(altair.Chart(data), data, switch)
-    if select and _several(data, select):
+    if select and several(data, select):
         params.append(_choice(data, select))
         own = [max(own, key=len)]  # the one that is named at its end
         strong = f"datum.{select} === {select}_choice"
@@ -72,14 +72,15 @@ def curves(
     backed = data[data["null_high"].notna()] if "null_high" in data else data[:0]
     if whose == "of":
         backed = data[(data["series"] != data["of"]) | data.index.isin(backed.index)]
-    if _several(backed, whose):
-        said = "null and controls" if whose == "of" else "null"
+    if several(backed, whose):
+        said = " and ".join(["null"] * ("null_high" in data) + ["controls"] * (whose == "of"))
         params.append(_choice(backed, whose, f"{said} of", "all"))
         behind = f"({whose}_choice === null || datum.{whose} === {whose}_choice)"
         notes.append(f"Large marks: whose {said} {'these are' if whose == 'of' else 'it is'}.")
     base = base.encode(x=axis, detail=[altair.Detail(f"{column}:N") for column in (select, whose) if column])
     behind = behind if strong == "true" else f"({strong}) && {behind}"
-    layers, told = _lines(base, data, look, y, strong, behind)
+    only = _names_at(data, look, [*switch, select])
+    layers, told = _lines(base, data, look, only, y, strong, behind)
     ends = [*own, *dict.fromkeys(greys)]
     chart = altair.layer(*layers).add_params(*params).resolve_legend(shape="independent")  # no marker in that of lines
     return _finished(chart, [*told, *notes], ends=ends, **words)
@@ -95,15 +96,16 @@ def _controls(data: pd.DataFrame, x: str, place: Sequence[str]) -> tuple[pd.Data
     return named[own | ~(inner & (flat.transform("nunique") == 1))], data.loc[~own, "control"]
 
 
-def _lines(base: altair.Chart, data: pd.DataFrame, look: Mapping, y: str, chosen: str, behind: str) -> tuple:
+def _lines(base: altair.Chart, data: pd.DataFrame, look: Mapping, only: Any, y: str, chosen: str, behind: str) -> tuple:
     """Band, null, line and points, strong where `chosen` is true, null and controls where `behind` is; and notes."""
-    marks, layers, told = _marks(look, lines=True), [], []
+    marks, layers, told = _marks(look, only, lines=True), [], []
     greys = [name for name, style in look.items() if style.colour == STYLES["control"].colour and name != "null"]
     own, y = "datum.of === datum.series" if "of" in data else "true", _wrapped(y)
     if own != "true" and behind != "true":
         base = base.transform_filter(f"{own} || ({behind})")
     if {"low", "high"} <= set(data):
-        band = base.transform_filter(f"({chosen}) && {own}").mark_area(opacity=0.2, aria=False)
+        mine = f"({chosen}) && {own} && indexof({json.dumps(greys)}, datum.series) < 0"
+        band = base.transform_filter(mine).mark_area(opacity=0.2, aria=False)
         layers.append(band.encode(y=altair.Y("low:Q", title=y), y2="high:Q", color=marks["color"]))
         told.append("Bands: 95% intervals.")
     if "null_high" in data:
@@ -113,7 +115,7 @@ def _lines(base: altair.Chart, data: pd.DataFrame, look: Mapping, y: str, chosen
         layers.append(null.encode(y=altair.Y("null_high:Q", title=y), **dotted))
         told.append("Dotted: what chance reaches one time in twenty.")
     told += ["Grey: controls."] * bool(greys)
-    opacity = altair.condition(chosen, altair.value(1), altair.value(0.15))
+    opacity = altair.condition(chosen, altair.value(1), altair.value(0.35))
     base = base.encode(y=altair.Y("value:Q", title=y), color=marks["color"], opacity=opacity)
     width = altair.condition(altair.FieldOneOfPredicate("series", greys), altair.value(1.2), altair.value(2.5))
     line = base.mark_line(aria=False).encode(strokeDash=marks["strokeDash"], strokeWidth=width)
@@ -127,13 +129,13 @@ def stacked(
     table: pd.DataFrame, *, x_title: str = "", types: Types = None, switch: Sequence[str] = (), **words: str
 ) -> altair.Chart:
     """The shares of all outcomes (series) at each steering strength, one on top of the other."""
-    data = _tidied(table, ["strength", "value", "series"], (*switch, *SHOWN, *NUMBERS))
+    data = tidied(table, ["strength", "value", "series"], (*switch, *SHOWN, *NUMBERS))
     look = styles(data["series"], types)
     base, params = _switched(altair.Chart(data.assign(rank=data["series"].map(list(look).index))), data, switch)
     chart = base.mark_bar(stroke="#808080", strokeWidth=0.5).encode(
         x=altair.X("strength:O", title=x_title or "steering strength", axis=altair.Axis(labelAngle=0)),
         y=altair.Y("value:Q", title="share of answers", stack="zero"),
-        color=_marks(look)["color"],
+        color=_marks(look, _names_at(data, look, switch))["color"],
         order=altair.Order("rank:Q"),
         tooltip=_tooltip(data),
     )
@@ -144,22 +146,19 @@ def bars(
     table: pd.DataFrame, *, y: str, types: Types = None, switch: Sequence[str] = ("reading",), **words: str
 ) -> altair.LayerChart:
     """One bar per series with its 95% interval; all of one colour where most names speak of no data type."""
-    data = _tidied(table, ["series", "value"], (*switch, *SHOWN, *NUMBERS))
+    data = tidied(table, ["series", "value"], (*switch, *SHOWN, *NUMBERS))
     kinds = data_types(data["series"], types)
     look = styles(kinds, types if 2 * sum(map(bool, kinds.values())) > len(kinds) else dict.fromkeys(kinds, "digits"))
     base, params = _switched(altair.Chart(data), data, switch)
     base = base.encode(y=altair.Y("series:N", sort=list(look), title=None, axis=altair.Axis(**_names(look))))
-    bar = base.mark_bar(opacity=0.85).encode(
-        x=altair.X("value:Q", title=y, axis=altair.Axis(labelOverlap=True, labelSeparation=10)),
-        color=_marks(look)["color"].legend(None),
-        tooltip=_tooltip(data),
-    )
+    colour = _marks(look)["color"].legend(None)
+    bar = base.mark_bar(opacity=0.85).encode(x=altair.X("value:Q", title=y), color=colour, tooltip=_tooltip(data))
     layers, notes = [bar], []
     if {"low", "high"} <= set(data):
-        layers.append(base.mark_rule(strokeWidth=3, color="#808080", aria=False).encode(x="low:Q", x2="high:Q"))
-        notes.append("Grey rules: 95% intervals.")
+        layers.append(base.mark_rule(strokeWidth=2, aria=False).encode(x="low:Q", x2="high:Q"))
+        notes.append("Thin rules: 95% intervals.")
     chart = altair.layer(*layers).add_params(*params)
-    return _finished(chart, notes, height=max(min(34 * len(look), 520), min(ROW * len(look), 780), 120), **words)
+    return _finished(chart, notes, height=max(min(34 * len(look), 520), _high(look), 120), **words)
 
 
 def heatmap(
@@ -176,7 +175,7 @@ def heatmap(
     """Cells of `value` over two columns, with a slider over layers where they are none of the two. `diverging` centres
     the colours on zero; with several values of `switch` each then has colours of its own."""
     table, notes = _thinned(table)
-    data = _tidied(table, [x, y, "value"], (switch, *SHOWN, *NUMBERS))
+    data = tidied(table, [x, y, "value"], (switch, *SHOWN, *NUMBERS))
 
     def axis(column: str) -> dict:
         numeric = pd.api.types.is_numeric_dtype(data[column])
@@ -184,7 +183,7 @@ def heatmap(
         return {"type": "ordinal", "sort": order[::-1] if column == "layer" else order}
 
     percent = {"format": ".0%", "formatType": "number"} if x == "time" else {}  # a share of the whole
-    value, choices, ends = data["value"], _several(data, switch), altair.Undefined
+    value, choices, ends = data["value"], several(data, switch), altair.Undefined
     if diverging and choices:  # each choice has a unit of its own
         bounds = value.abs().groupby(data[switch]).max().fillna(0).replace(0, 1.0).to_dict()
         ends = [altair.ExprRef(f"{sign}{json.dumps(bounds)}[{switch}_choice]") for sign in ("-", "")]
@@ -195,7 +194,7 @@ def heatmap(
         ends = [float(value.min()), float(value.max())]
     scale = altair.Scale(scheme="blueorange" if diverging else "viridis", domain=ends)
     base, params = _switched(altair.Chart(data), data, [switch])
-    if "layer" not in (x, y) and _several(data, "layer"):
+    if "layer" not in (x, y) and several(data, "layer"):
         params.insert(0, _slider(data))
         base = base.transform_filter("datum.layer === layer_choice")
     base = base.encode(
@@ -207,15 +206,20 @@ def heatmap(
     legend = altair.Legend(title=value_title, orient="top", titleLimit=300, gradientLength=110)
     colour = altair.Color("value:Q", scale=scale, legend=legend)
     chart = altair.layer(base.mark_rect().encode(color=colour, tooltip=_tooltip(data, y, x))).add_params(*params)
-    most = 520 if pd.api.types.is_numeric_dtype(data[y]) else 780
-    return _finished(chart, notes, height=min(max(ROW * data[y].nunique(), 160), most), **words)
+    high = min(ROW * data[y].nunique(), 520) if pd.api.types.is_numeric_dtype(data[y]) else _high(data[y].unique())
+    return _finished(chart, notes, height=max(high, 160), **words)
+
+
+def _high(names: Sequence[str]) -> int:
+    """Pixels of rows with these names, where a long one may take two lines."""
+    return min((WRAPPED if max(map(len, names)) > 20 else ROW) * len(names), 780)
 
 
 def _names(names: Iterable[Any]) -> dict[str, Any]:
     """How the names beside a plot are written: where there is little room, long ones in two lines."""
     wide = {name: textwrap.wrap(name, len(name) // 2 + 4) for name in map(str, names) if len(name) > 20}
-    narrow = "isFinite(containerSize()[0]) && containerSize()[0] + 0 * width < 480"  # `width`: as in `_marks`
-    expression = f"{narrow} && {json.dumps(wide, ensure_ascii=False)}[datum.label] || datum.label"
+    long = f"6.1 * length(datum.label) > {_LIMIT.expr} + 0 * width"  # 6.1 pixels a letter; `width`: as in `_marks`
+    expression = f"{long} && {json.dumps(wide, ensure_ascii=False)}[datum.label] || datum.label"
     return {"labelLimit": _LIMIT, "labelLineHeight": 12, "labelExpr": expression}
 
 
@@ -224,8 +228,8 @@ def trajectories(table: pd.DataFrame, targets: pd.DataFrame, *, types: Types = N
     `targets`: word, series, x, y, labelled where their unembedding rows lie, away from the nearest other one. Where
     both have `answer` and few of them, it gives the colour."""
     table, notes = _thinned(table)
-    paths = _tidied(table, ["item", "series", "layer", "x", "y"], ("depth", "word", "token", "reading", "answer"))
-    marks = _tidied(targets, ["word", "series", "x", "y"], ("answer",))
+    paths = tidied(table, ["item", "series", "layer", "x", "y"], ("depth", "word", "token", "reading", "answer"))
+    marks = tidied(targets, ["word", "series", "x", "y"], ("answer",))
     look = _marks(styles([*marks["series"], *paths["series"]], types))
     del look["strokeDash"]
     answers = [*paths.get("answer", pd.Series(dtype=object)).unique()]
@@ -368,20 +372,6 @@ def _address(image: Any, view: Sequence[float]) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
-def _tidied(table: pd.DataFrame, needed: Sequence[str], optional: Sequence[str] = ()) -> pd.DataFrame:
-    """The columns a chart shows, optional ones if they say something; floats cut to five digits: pages stay small."""
-    said = [c for c in optional if c in table and (table[c].notna() & (table[c].astype(str) != "")).any()]
-    out = table[list(dict.fromkeys([*needed, *said]))].reset_index(drop=True)
-    for name in out:
-        if pd.api.types.is_integer_dtype(out[name]) and not out[name].isna().any():
-            out[name] = out[name].astype("int64")
-        elif pd.api.types.is_numeric_dtype(out[name]) and not pd.api.types.is_bool_dtype(out[name]):
-            out[name] = [float(f"{v:.5g}") for v in out[name].astype("float64")]
-        elif out[name].dtype == object:
-            out[name] = [None if pd.isna(v) else str(v) for v in out[name]]
-    return out
-
-
 def _thinned(table: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     """The table and no note; of one too long for a chart, one layer in so many and the last of each model, the same for
     every series, and a note that says so. The data table beside the chart keeps all."""
@@ -397,15 +387,11 @@ def _thinned(table: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     return table, []
 
 
-def _several(table: pd.DataFrame, column: str) -> bool:
-    return column in table and table[column].replace("", None).nunique() > 1
-
-
 def _switched(chart: altair.Chart, table: pd.DataFrame, columns: Iterable[str], always: str = "") -> tuple:
     """The chart with one value at a time of each column that has several (and of `always`), and the inputs."""
     params = []
     for column in columns:
-        if _several(table, column) or column == always:
+        if several(table, column) or column == always:
             params.append(_choice(table, column))
             chart = chart.transform_filter(f"datum.{column} === {column}_choice || datum.{column} === ''")
     return chart, params
@@ -427,9 +413,11 @@ def _slider(table: pd.DataFrame, near: float = math.inf) -> altair.Parameter:
     """A native slider over layers, or a list where their steps are uneven; starts `near` a layer, or at the last."""
     layers = sorted(int(v) for v in table["layer"].unique())
     steps = {b - a for a, b in zip(layers, layers[1:], strict=False)} or {1}
-    bound = altair.binding_range(min=layers[0], max=layers[-1], step=min(steps), name="layer: ")
+    every = max(_counts(table), default=0) if "depth" in table else 0
+    name = f"layer (of {every}): " if layers[-1] < every else "layer: "
+    bound = altair.binding_range(min=layers[0], max=layers[-1], step=min(steps), name=name)
     if len(steps) > 1:
-        bound = altair.binding_select(options=layers, name="layer: ")
+        bound = altair.binding_select(options=layers, name=name)
     start = min(layers, key=lambda layer: abs(layer - min(near, layers[-1])))
     return altair.param(name="layer_choice", value=start, bind=bound)
 
@@ -450,12 +438,21 @@ def _finished(chart, notes: Sequence[str] = (), height: int = 320, ends: Sequenc
     axis = altair.AxisConfig(labelFontSize=12, titleFontSize=13, gridOpacity=0.35, domainColor="#808080")
     legend = altair.LegendConfig(labelFontSize=12, titleFontSize=13, labelLimit=300, symbolStrokeWidth=2)
     more = {"view": altair.ViewConfig(stroke=None), "background": "transparent", "padding": 4}
-    done.config = altair.Config(axis=axis, legend=legend, **more)
+    done.config = altair.Config(axis=axis, axisX=altair.AxisConfig(labelSeparation=10), legend=legend, **more)
     return done
 
 
-def _marks(look: Mapping[str, Style], lines: bool = False) -> dict[str, object]:
-    """Colour, dash and marker of the series as encodings that share one legend, which shows `lines` as such."""
+def _names_at(data: pd.DataFrame, names: Iterable[str], columns: Iterable[str]) -> Any:
+    """Which names a legend lists: where inputs over these columns leave some out, those of what they are at."""
+    columns = [column for column in columns if several(data, column)]
+    cells, at = listed(data, [*names], columns), ", ".join(f"{column}_choice" for column in columns)
+    some = min(map(len, cells.values())) < len([*names])
+    return altair.ExprRef(f"{json.dumps(cells, ensure_ascii=False)}[join([{at}], '|')]") if some else altair.Undefined
+
+
+def _marks(look: Mapping[str, Style], only: Any = altair.Undefined, lines: bool = False) -> dict[str, object]:
+    """Colour, dash and marker of the series as encodings that share one legend, of all or `only` these, which shows
+    `lines` as such."""
     names = list(look)
     wide = 36 + 7 * max(map(len, names))  # pixels of a column; as many as the chart has room for
     # Measured on the page, as Vega sets the height by the `width` from before the axes have taken their part. That this
@@ -463,7 +460,7 @@ def _marks(look: Mapping[str, Style], lines: bool = False) -> dict[str, object]:
     room = "(isFinite(containerSize()[0]) ? containerSize()[0] - 60 + 0 * width : width)"
     columns = altair.ExprRef(f"max(1, min({2 if wide > 114 else 3}, floor({room} / {wide})))")
     symbols = {"symbolType": "stroke", "symbolSize": 400, "symbolStrokeWidth": 2.5} if lines else {"symbolSize": 90}
-    legend = altair.Legend(title=None, orient="top", columns=columns, symbolOpacity=1, **symbols)
+    legend = altair.Legend(title=None, orient="top", columns=columns, symbolOpacity=1, values=only, **symbols)
 
     def of(channel, values: list, legend: altair.Legend | None = legend):
         return channel("series:N", sort=names, legend=legend, scale=altair.Scale(domain=names, range=values))
@@ -482,17 +479,20 @@ def _axis(table: pd.DataFrame, x: str, title: str) -> altair.X:
         scale, axis = altair.Scale(type="log", nice=False), altair.Axis(format="~s")
         return altair.X("tokens:Q", title=title or "tokens seen", scale=scale, axis=axis)
     if x == "strength":
-        axis = altair.Axis(labelOverlap="greedy", labelSeparation=8)
-        return altair.X("strength:Q", title=title or "steering strength", axis=axis)
-    inner = table[table["depth"] > 0]
-    counts = {int(round(layer / depth)) for layer, depth in zip(inner["layer"], inner["depth"], strict=True)}
-    axis = {"title": "relative depth (0 embeddings, 1 last layer)"}
+        return altair.X("strength:Q", title=title or "steering strength")
+    counts, axis = _counts(table), {"title": "relative depth (0 embeddings, 1 last layer)"}
     if len(counts) == 1:
         last = counts.pop()
         label = f"format(datum.value * {last}, 'd') + ' (' + format(datum.value, '.2f') + ')'"
-        axis = {"title": "layer (relative depth)", "labelExpr": label, "labelOverlap": "parity", "labelSeparation": 8}
+        axis = {"title": "layer (relative depth)", "labelExpr": label}
         axis["values"] = [layer / last for layer in range(last, -1, -math.ceil(last / 6))]
     return altair.X("depth:Q", scale=altair.Scale(domain=[0, 1], nice=False), axis=altair.Axis(**axis))
+
+
+def _counts(table: pd.DataFrame) -> set[int]:
+    """How many layers the models have whose rows these are."""
+    inner = table[table["depth"] > 0]
+    return {int(round(layer / depth)) for layer, depth in zip(inner["layer"], inner["depth"], strict=True)}
 
 
 def _tooltip(table: pd.DataFrame, *first: str) -> list[altair.Tooltip]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from html import escape
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from . import figures
@@ -104,33 +105,58 @@ def opened(table: pd.DataFrame, switches: Sequence[str], least: float = ZERO) ->
 def caption_of(table: pd.DataFrame, switches: Sequence[str] = (), *, at: Names | None = None, lowest=False) -> str:
     """In a sentence, of the rows that are `shown_first`: the highest number (or the lowest, also where none is above 0)
     of each series and where it is, by the columns of `at` and what they are called; with more series than NAMED, the
-    highest and the lowest of these. Without series, of all."""
+    highest and the lowest of these. Without series, of all. Of series that are highest together, where they are apart;
+    of one number each, these."""
     table, chosen = shown_first(table, switches)
     if not len(table):
         return ""
     lowest |= 0 <= table["value"].max() < -0.02 * table["value"].min()  # what only sinks from 0 has no height to tell
     tiny, value, at = 1e-5 * table["value"].abs().max(), table["value"] * (-1 if lowest else 1), at or {}
     table = table.assign(value=table["value"].where(table["value"].abs() > tiny, 0.0))
-    lead = ("Lowest" if lowest else "Highest") + f" for {', '.join(chosen)}" * bool(chosen)
-    if "series" not in table:
-        best = table[value == value.max()]
-        among = f", in {len(best)} of {len(table)} cells" if len(best) > 1 else _where(best.iloc[0], at)
-        return f"{lead}: {cell_text(best['value'].iloc[0])}{among}."
+    among = {*table.get("series", ())}
+    lead = "Lowest" if lowest else "Highest"
+    of = f" for {', '.join(name for name in chosen if name not in among)}" * bool({*chosen} - among)
+    if not among:
+        best, least = (table[value == end] for end in (value.max(), value.min()))
+        rest = f"; {'highest' if lowest else 'lowest'}: {_shared(least, table, at)}" * (1 < len(best) < len(table))
+        return f"{lead}{of}: {_shared(best, table, at)}{rest}."
     peaks = table.loc[value.groupby(table["series"], sort=False).idxmax()]
     if len(peaks) > NAMED:
-        peaks = peaks.sort_values("value", ascending=lowest, kind="stable").iloc[[0] if lowest else [0, -1]]
-        lead = lead.replace("est", "est peak", 1) if at and not lowest else lead
+        ends = (peaks["value"].min(),) if lowest else (peaks["value"].max(), peaks["value"].min())
+        said = [_shared(peaks[peaks["value"] == end], peaks, at) for end in dict.fromkeys(ends)]
+        return f"{lead}{' peak' * bool(at and not lowest)}{of}: {'; lowest: '.join(said)}."
+    apart = _apart(table, peaks, at)
+    if apart is not None:
+        said = "; ".join(f"{row['series']} {cell_text(row['value'])}" for _, row in apart.iterrows())
+        return f"{lead}{of}: all{_where(peaks.iloc[0], at)}; furthest apart{_where(apart.iloc[0], at)}: {said}."
+    lead = "Measured" if not at and 1 < len(peaks) == len(table) else lead
     flat = table.groupby("series")["value"].agg(lambda values: values.nunique() == 1 < len(values))
     said = [
         f"{row['series']} {cell_text(row['value'])}" + (" throughout" if flat[row["series"]] else _where(row, at))
         for _, row in peaks.iterrows()
     ]
-    if len(peaks) < table["series"].nunique() and not lowest:
-        said[1] = f"lowest: {said[1]}"
-    return f"{lead}: {'; '.join(said)}."
+    return f"{lead}{of}: {'; '.join(said)}."
 
 
-def _where(row: pd.Series, at: Names) -> str:
+def _shared(rows: pd.DataFrame, every: pd.DataFrame, at: Names) -> str:
+    """The number of these rows and where it is, or of how many it is, among those of every cell, curve or bar."""
+    (first, *others), what = rows.to_dict("records"), "curves" if at else "bars"
+    number, kind = cell_text(first["value"]), what if "series" in rows else "cells"
+    if others:
+        return f"{number}, in {len(rows)} of {len(every)} {kind}"
+    return f"{first.get('series', '')} {number}".strip() + _where(first, at)
+
+
+def _apart(table: pd.DataFrame, peaks: pd.DataFrame, at: Names) -> pd.DataFrame | None:
+    """Where series that are highest at one place, and as high but for a twentieth, differ most; None for others."""
+    column, alike = next(iter(at), None), 0.05 * np.ptp(table["value"])
+    if column not in table or len(peaks) < 2 or peaks[column].nunique() > 1 or np.ptp(peaks["value"]) >= alike:
+        return None
+    spread = table.groupby(column)["value"].agg(np.ptp)
+    return table[table[column] == spread.idxmax()] if spread.max() > alike else None
+
+
+def _where(row: Mapping, at: Names) -> str:
     """Where a number is, as it follows it."""
     told = []
     for column, name in at.items():
@@ -345,8 +371,9 @@ class Finding:
         first, _ = shown_first(table, switches)
         if not first["value"].abs().max() > ZERO:
             names = f" ({'; '.join(dict.fromkeys(first['series']))})" if "series" in first else ""
-            return note(f"{options['title']} Nothing is to be seen: the {of} is 0 throughout{names}.")
+            return note(f"Nothing to draw: the {of} is 0 throughout{names}.", options["title"])
         told = table[table["layer"] == table["layer"].max()] if slides else table  # at which a slider opens
+        switches = [*switches, *filter(None, [options.get("select")])]
         caption = caption_of(
             told.drop(columns=[] if by != [""] else ["series"], errors="ignore"), switches, at=at, lowest="loss" in of
         )

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from html import escape
 from importlib.util import find_spec
-from itertools import cycle
+from itertools import cycle, product
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -83,9 +83,10 @@ def with_band(value: float | None, low: float | None, high: float | None, null: 
     return cell_text(value) + band + ("" if pd.isna(null) else f", {cell_text(null)}")
 
 
-def note(said: str) -> Html:
-    """What stands where there is nothing to draw."""
-    return Html(f'<p class="no-figure">{escape(said)}</p>', said)
+def note(said: str, title: str = "") -> Html:
+    """What stands where there is nothing to draw, perhaps under the title of what is not drawn."""
+    lead = f"<b>{escape(title)}</b> " * bool(title)
+    return Html(f'<p class="no-figure">{lead}{escape(said)}</p>', f"{title} {said}".strip())
 
 
 Types = Mapping[str, str] | None
@@ -108,8 +109,8 @@ STYLES = {
     "chinese": Style("#C28800", (3, 3), "triangle-up"),
     "german": Style("#C2699B", (10, 3, 2, 3), "diamond"),
     "digits": Style("#009E73", (6, 2), "cross"),
-    "code": Style("#3C98CE", (2, 2), "triangle-down"),
-    "logic": Style("#857A00", (12, 4), "triangle-right"),
+    "code": Style("#857A00", (2, 2), "triangle-down"),
+    "logic": Style("#0E9AA7", (12, 4), "triangle-right"),
     "image": Style("#8D5BC7", (5, 2, 1, 2), "triangle-left"),
     "sound": Style("#A65628", (14, 3, 4, 3), "wedge"),
     "control": Style("#808080", (4, 2), "circle"),
@@ -119,9 +120,9 @@ _ALIASES = {"en": "english", "es": "spanish", "zh": "chinese", "de": "german", "
 _ALIASES |= dict.fromkeys(("control", "random", "randomised", "shuffled", "reversed", "embedding", "wrong"), "control")
 # The answers under an intervention: the hub's blue is for a word that came over untranslated.
 _OUTCOMES = {"expected": "digits", "original": "spanish", "untranslated": "english", "other": "german"}
-_OUTCOMES |= {"intended": "digits", "unchanged": "spanish", "unparseable": "logic"}
+_OUTCOMES |= {"intended": "digits", "unchanged": "spanish", "unparseable": "image"}
 _SPARE = ("digits", "spanish", "german", "code", "chinese", "image", "logic", "sound")  # far apart first
-MORE = [*(STYLES[name].colour for name in _SPARE), "#D0455A", "#0E9AA7"]  # of what has no look of its own
+MORE = [*(STYLES[name].colour for name in _SPARE), "#D0455A", "#3C98CE"]  # of what has no look of its own
 _SHAPES = [style.shape for name, style in STYLES.items() if name not in ("control", "null")]
 
 
@@ -156,6 +157,38 @@ def styles(series: Iterable[str], types: Types = None) -> dict[str, Style]:
         used.discard(kind)
         chosen[name] = replace(look, dash=(1, 0)) if own == [name] else look
     return chosen
+
+
+def tidied(table: pd.DataFrame, needed: Sequence[str], optional: Sequence[str] = ()) -> pd.DataFrame:
+    """The columns a chart shows, optional ones if they say something; floats cut to five digits: pages stay small."""
+    said = [c for c in optional if c in table and (table[c].notna() & (table[c].astype(str) != "")).any()]
+    out = table[list(dict.fromkeys([*needed, *said]))].reset_index(drop=True)
+    for name in out:
+        if pd.api.types.is_integer_dtype(out[name]) and not out[name].isna().any():
+            out[name] = out[name].astype("int64")
+        elif pd.api.types.is_numeric_dtype(out[name]) and not pd.api.types.is_bool_dtype(out[name]):
+            out[name] = [float(f"{v:.5g}") for v in out[name].astype("float64")]
+        elif out[name].dtype == object:
+            out[name] = [None if pd.isna(v) else str(v) for v in out[name]]
+    return out
+
+
+def several(table: pd.DataFrame, column: str) -> bool:
+    """Whether a column has several values, besides none at all."""
+    return column in table and table[column].replace("", None).nunique() > 1
+
+
+def listed(table: pd.DataFrame, names: Sequence[str], columns: Sequence[str]) -> dict[str, list[str]]:
+    """Which names are those of a series that is there, by the values of these columns, as "Spanish|raw"; rows without a
+    value are there at each. A name that is of no series always is."""
+    known, found = {*table["series"]}, {}
+    for key in product(*(table[column].replace("", None).dropna().unique() for column in columns)):
+        here = pd.Series(True, table.index)
+        for column, value in zip(columns, key, strict=True):
+            here &= table[column].fillna("").isin([value, ""])
+        gone = known - {*table["series"][here]}
+        found["|".join(map(str, key))] = [name for name in names if name not in gone]
+    return found
 
 
 SIDES = ({"align": "left", "dx": 9, "dy": 0}, {"align": "right", "dx": -9, "dy": 0})

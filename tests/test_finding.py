@@ -187,11 +187,12 @@ def test_no_chart_of_zeros(run):
     table = pd.DataFrame({"series": ["a", "b"], "layer": [1, 2], "depth": [0.5, 1.0], "value": [1e-12, 0.0]})
     table = pd.concat([table.assign(control=None), table.assign(control="blank", value=0.5)])
     shown = Finding(run, table).curves((), "Does it?", y="share of all", **WORDS)
-    assert shown.text == "Does it? Nothing is to be seen: the share of all is 0 throughout (a; b)."
+    assert shown.text == "Does it? Nothing to draw: the share of all is 0 throughout (a; b)."
+    assert "<b>Does it?</b> Nothing to draw" in shown.html, "a title as that of a figure"
     assert "vega" not in shown.html
     kinds = pd.concat([table.assign(kind=kind, value=value) for kind, value in (("flat", 0.0), ("hub", 0.2))])
     shown = Finding(run, kinds).bars((), "Does it?", y="share", control="", **WORDS)
-    assert inputs(shown) == {"kind_choice": ["hub", "flat"]} and "Highest for hub: a 0.2" in shown.text
+    assert inputs(shown) == {"kind_choice": ["hub", "flat"]} and "Measured for hub: a 0.2; b 0.2." in shown.text
     cells = kinds.rename(columns={"series": "row"}).assign(value=lambda t: t.value.where(t.kind == "hub", 0.001))
     told = {"x": "layer", "y": "row", "value": "share", "control": "", **WORDS}
     assert inputs(Finding(run, cells).heatmap((), "Where?", **told))["kind_choice"] == ["hub", "flat"]
@@ -217,12 +218,26 @@ def test_captions_follow_the_axis(at, where):
     )
     assert caption_of(many.drop(columns="series").assign(value=1.0)) == "Highest: 1, in 12 of 12 cells."
     tiny = table.assign(series=["a", "b"], value=[-3.65e-10, 3.0])
-    assert caption_of(tiny) == "Highest: a 0; b 3."
+    assert caption_of(tiny) == "Measured: a 0; b 3.", "a bar alone has no highest place"
     assert caption_of(table.assign(value=0.3), at=at) == "Highest: a 0.3 throughout."
     assert caption_of(table.iloc[:0]) == ""
     sinks = table.assign(value=[0.001, -2.0])  # it has no height to tell
     assert caption_of(sinks, at=at) == f"Lowest: a -2{where}."
     assert caption_of(table.assign(value=[-3.0, -2.0]), at=at) == f"Highest: a -2{where}."
+
+
+def test_a_caption_of_what_is_alike_says_how_many_and_where_it_is_not():
+    bars = pd.DataFrame({"series": [*"abcdef"], "value": [1.0, 1, 0.5, 0, 0, 0]})
+    assert caption_of(bars) == "Highest: 1, in 2 of 6 bars; lowest: 0, in 3 of 6 bars."
+    assert caption_of(bars[1:]) == "Highest: b 1; lowest: 0, in 3 of 5 bars."
+    cells = bars.rename(columns={"series": "dose"}).assign(value=[1.0, 1, 0.5, 0.4, 0.3, 0.2])
+    assert caption_of(cells, at={"dose": ""}) == "Highest: 1, in 2 of 6 cells; lowest: 0.2 at dose f."
+    curves = pd.DataFrame(
+        {"series": ["a"] * 3 + ["b"] * 3, "layer": [0, 1, 2] * 2, "value": [-9, -4, -1, -5, -3, -1.0]}
+    )
+    assert caption_of(curves, at={"layer": ""}) == "Highest: all at layer 2; furthest apart at layer 0: a -9; b -5."
+    curves.loc[5, "value"] = -2.0
+    assert caption_of(curves, at={"layer": ""}) == "Highest: a -1 at layer 2; b -2 at layer 2."
 
 
 def test_only_curves_that_a_claim_rests_on_can_be_another_models(run):

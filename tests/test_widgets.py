@@ -227,7 +227,7 @@ def test_the_grid_can_be_that_of_another_model_on_file(open_page, sentences):
     own, other = (LensGrid.from_readings(some) for some in (sentences, sentences[::-1]))
     data = json.dumps({"meta": other.meta, "cells": base64.b64encode(other.cells).decode()})
     models = '[{slug: "a", label: "without", grid: false}, {slug: "b", label: "other", grid: true}]'
-    page = open_page(own, before=f"semhubModels = {models}; semhubModel = async (slug) => ({{'b-grid': {data}}})[slug]")
+    page = open_page(own, before=f"semhubOthers = {models}; semhubModel = async (slug) => ({{'b-grid': {data}}})[slug]")
     assert page.locator("select[id$=-model] option").all_inner_texts() == ["of this page", "other"]
     for chosen, of in (("b", sentences[-1]), ("", sentences[0])):
         page.select_option("select[id$=-model]", chosen)

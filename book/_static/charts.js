@@ -19,7 +19,7 @@
       header: words,
       title: { color: text, subtitleColor: muted },
       text: { color: text },
-      rule: { color: muted },
+      rule: { color: text },
     };
   }
 
@@ -67,13 +67,15 @@
     const from = { data: "line_ends" }, right = (offset) => ({ signal: "width", offset });
     const start = { x: { ...x, offset: 5 }, y: { field: "end" }, x2: right(16), y2: { field: "at" } };
     const text = { x: right(20), y: { field: "at" }, text: { field: stroke.field }, limit: { value: wide - 22 } };
+    // Vega makes room for what stands beside a plot, and only once: as much as the longest name may take.
+    const room = { x: right(0), x2: right(wide), opacity: { value: 0 } };
     const look = { fill: { value: colour }, fontSize: { value: 12 }, baseline: { value: "middle" } };
     compiled.marks.push(
+      { type: "rule", aria: false, interactive: false, encode: { update: room } },
       { type: "rule", name: "line_ways", aria: false, interactive: false, from, encode: { update: { ...start, stroke, strokeDash, strokeWidth: { value: 1.5 } } } },
       { type: "text", name: "line_names", aria: false, interactive: false, from, encode: { update: { ...text, ...look } } },
     );
-    const { left = 4, top = 4, right: own = 4, bottom = 4 } = compiled.padding ?? {};
-    return { ...compiled, legends: [], padding: { left, top, right: own + wide, bottom } };
+    return { ...compiled, legends: [] };
   }
 
   async function draw(box) {
@@ -128,10 +130,21 @@
     box.target = box.appendChild(document.createElement("div"));
     offer(box);
   }
+  // In words, as the caption of the page's own model: the highest of each curve that is drawn of another.
+  function peaks(box, spec) {
+    const at = settings(box.view, spec).map(([name, value]) => [name.replace(/_choice$/, ""), value]).filter(([column]) => !["of", "series"].includes(column));
+    const shown = Object.values(spec.datasets ?? {}).flat().filter((row) => isFinite(row.value ?? NaN) && (!row.of || row.of === row.series)
+      && at.every(([column, value]) => !row[column] || row[column] === value));
+    const best = new Map();
+    for (const row of shown) if (!(row.value <= best.get(row.series)?.value)) best.set(row.series, row);
+    const told = [...best.values()].sort((a, b) => b.value - a.value).slice(0, 4).map((row) => `${row.series} ${+row.value.toPrecision(3)} at layer ${row.layer}`);
+    const chosen = at.map(([, value]) => value).join(", ");
+    return told.length ? `: highest${chosen && ` for ${chosen}`}: ${told.join("; ")}.` : ".";
+  }
   // Curves of claims by depth can be those of another model on file, which is loaded when it is chosen: of one that has
   // such claims, in figures that draw a claim once.
   const chapter = location.pathname.match(/\d+_(\w+)\.html/)?.[1];
-  const models = (window.semhubModels ?? []).filter((model) => model.chapters.includes(chapter));
+  const models = (window.semhubOthers ?? []).filter((model) => model.chapters.includes(chapter));
   for (const box of boxes) {
     const rows = Object.values(box.spec.datasets ?? {}).flat().filter((row) => row.claim && "depth" in row && (!row.of || row.of === row.series));
     const drawn = new Map(rows.map((row) => [`${row.claim}|${row.series}`, row]));
@@ -153,7 +166,7 @@
       try {
         box.spec = choice.value ? window.semhubSwapped(own, (await window.semhubModel(choice.value)).claims, chapter) : own;
         const name = choice.selectedOptions[0].text;
-        whose.textContent = choice.value ? ` Drawn of ${name}. Of this page’s own model, as in the data below:` : "";
+        whose.textContent = choice.value ? ` Drawn of ${name}${peaks(box, box.spec)} Of this page’s own model, as in the data below:` : "";
         box.setAttribute("aria-label", choice.value ? `Drawn of ${name}. Of this page’s own model: ${alt}` : alt);
       } catch (error) {
         said.textContent = error.message;

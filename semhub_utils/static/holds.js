@@ -15,6 +15,10 @@
     document.head.append(script);
   });
 
+  // What can be shown beside a page's own model, which its answer names: the other ones on file.
+  const own = document.querySelector("p.answer-model")?.textContent.replace(/^.*?[oO]n /, "").replace(":", "-") ?? "";
+  window.semhubOthers = (window.semhubModels ?? []).filter(({ slug, label }) => label !== own && !own.startsWith(slug));
+
   const made = (tag, attributes = {}, ...inside) => {
     const node = document.createElement(tag);
     for (const [name, value] of Object.entries(attributes)) if (value !== null && value !== false) node.setAttribute(name, value === true ? "" : value);
@@ -186,7 +190,7 @@
         some.querySelector(".group small").textContent = `${there} row${there === 1 ? "" : "s"}`;
         if (type || verdict || part) unfold(some, true);
       }
-      count.textContent = `${shown} cells shown.`;
+      count.textContent = `${shown} cell${shown === 1 ? "" : "s"}.`;
     }
     tools.addEventListener("change", () => { refresh(); addressed(""); });
     tools.addEventListener("submit", (event) => event.preventDefault());

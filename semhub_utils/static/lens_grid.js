@@ -9,7 +9,8 @@ function render({ model, el }) {
     bytes = new DataView(raw.buffer ?? raw, raw.byteOffset ?? 0, raw.byteLength);
     dominant = new Set(meta.dominant_words);
     const title = ({ name }) => name[0].toUpperCase() + name.slice(1);
-    types = (meta.types ?? []).map((type, k) => ({ ...type, title: title(type), words: new Set(meta.type_words[k]) }));
+    const colours = new Map(model.get("meta").types?.map(({ name, colour }) => [name, colour])); // one look on the page
+    types = (meta.types ?? []).map((type, k) => ({ ...type, colour: colours.get(type.name) ?? type.colour, title: title(type), words: new Set(meta.type_words[k]) }));
   };
   // Whose word it is: the line's own, where its type has it, then the dominant language's.
   const typeOf = (number) => {
@@ -18,7 +19,7 @@ function render({ model, el }) {
   };
   hold(model.get("meta"), model.get("cells"));
   // On a page of the book the grid can be that of another model on file, which is loaded when it is chosen.
-  const others = (window.semhubModels ?? []).filter((one) => one.grid);
+  const others = (window.semhubOthers ?? []).filter((one) => one.grid);
   const turnTo = async (slug) => {
     if (slug) {
       const { meta: of, cells } = await window.semhubModel(`${slug}-grid`);
@@ -159,7 +160,7 @@ function render({ model, el }) {
       return [" ", swatch];
     });
     key.replaceChildren(
-      node("span", { class: "lens-swatch dominant" }, meta.dominant), " is underlined", ...swatches, " · stronger tint: ",
+      node("span", { class: "lens-swatch dominant" }, meta.dominant), " is underlined", ...swatches, types.length ? " · grey: of no type" : "", " · stronger tint: ",
       now.shade === "entropy" ? "lower entropy" : "higher probability", " · top row: last layer");
   };
 

@@ -313,13 +313,13 @@ const semhubLive = (() => {
       grid.replaceChildren(towers(`What each layer of ${now.model} holds after each word`, columns, own, true));
       drawCell(reading, at, own, held_);
 
-      const seen = new Set(grid.querySelectorAll("td[data-kind]")), kinds = new Set([...seen].map((cell) => cell.dataset.kind));
-      key.replaceChildren(...["en", own, ...Object.keys(NAMES)].filter((kind, k, all) => all.indexOf(kind) === k && kinds.has(kind))
-        .map((kind) => node("span", { "data-kind": kind }, NAMES[kind])), node("span", { class: "live-note" }, "stronger: likelier"));
-
       const places = Object.keys(MODELS).map((model) => ({ model, found: known(model) }));
       compare.replaceChildren(towers(`The five models after “${reading.pieces.slice(0, at).join(" ")}”`, places.map(({ model, found }) => ({
         head: model, mark: model === now.model ? "live-chosen" : "", of: (layer) => found && know.cell(found, layer, at, own) })), own));
+      const kinds = new Set([grid, compare].flatMap((part) => [...part.querySelectorAll("td[data-kind]")]).map((cell) => cell.dataset.kind));
+      key.replaceChildren(...["en", own, ...Object.keys(NAMES)].filter((kind, k, all) => all.indexOf(kind) === k && kinds.has(kind))
+        .map((kind) => node("span", { "data-kind": kind }, NAMES[kind])),
+        node("span", { class: "live-note" }, `stronger: likelier${kinds.has("none") ? "; grey: of no type" : ""}`));
       told.replaceChildren(...spoken([semhubWords.compared(know, places.filter(({ found }) => found), at, own)]));
       const left = places.filter(({ found }) => !found).map(({ model }) => model);
       others.hidden = !left.length;
