@@ -110,7 +110,7 @@ STYLES = {
     "german": Style("#C2699B", (10, 3, 2, 3), "diamond"),
     "digits": Style("#009E73", (6, 2), "cross"),
     "code": Style("#857A00", (2, 2), "triangle-down"),
-    "logic": Style("#0E9AA7", (12, 4), "triangle-right"),
+    "logic": Style("#B8336A", (12, 4), "triangle-right"),
     "image": Style("#8D5BC7", (5, 2, 1, 2), "triangle-left"),
     "sound": Style("#A65628", (14, 3, 4, 3), "wedge"),
     "control": Style("#808080", (4, 2), "circle"),
@@ -122,7 +122,7 @@ _ALIASES |= dict.fromkeys(("control", "random", "randomised", "shuffled", "rever
 _OUTCOMES = {"expected": "digits", "original": "spanish", "untranslated": "english", "other": "german"}
 _OUTCOMES |= {"intended": "digits", "unchanged": "spanish", "unparseable": "image"}
 _SPARE = ("digits", "spanish", "german", "code", "chinese", "image", "logic", "sound")  # far apart first
-MORE = [*(STYLES[name].colour for name in _SPARE), "#D0455A", "#3C98CE"]  # of what has no look of its own
+MORE = [*(STYLES[name].colour for name in _SPARE), "#D0455A", "#0E9AA7"]  # of what has no look of its own
 _SHAPES = [style.shape for name, style in STYLES.items() if name not in ("control", "null")]
 
 

@@ -1,5 +1,6 @@
 """Charts, tables and cards: valid, described, banded, one colour for English, nothing lost between data and page."""
 
+import colorsys
 import itertools
 import json
 import re
@@ -102,6 +103,7 @@ def test_bands_are_the_intervals(every):
         bands = [n["encoding"] for n in walk(spec) if n.get("mark", {}) and n["mark"].get("type") == "area"]
         assert [(b["y"]["field"], b["y2"]["field"]) for b in bands] == [("low", "high")], name
     rules = [n for n in walk(every["bars"][0].to_dict()) if n.get("mark", {}) and n["mark"].get("type") == "rule"]
+    assert "color" not in rules[0]["mark"], "the page's own, to be seen on every bar"
     assert [(r["encoding"]["x"]["field"], r["encoding"]["x2"]["field"]) for r in rules] == [("low", "high")]
 
 
@@ -176,6 +178,47 @@ def test_every_colour_stands_out_on_a_light_and_a_dark_page():
             assert (light + 0.05) / (dark + 0.05) >= 3, (name, page)
 
 
+def test_no_colour_is_a_tint_of_that_of_english():
+    def hue(name: str) -> float:
+        return colorsys.rgb_to_hls(*(int(STYLES[name].colour[i : i + 2], 16) / 255 for i in (1, 3, 5)))[0]
+
+    assert all(abs(hue(name) - hue("english")) > 0.1 for name in STYLES if name not in ("english", "control", "null"))
+
+
+def test_a_legend_has_the_series_that_are_drawn(dose, curves):
+    """At what its inputs are at; where all always are, it needs no list."""
+
+    def listed(chart) -> list:
+        return [
+            n["legend"].get("values") for n in walk(chart.to_dict()) if n.get("legend") and "columns" in n["legend"]
+        ]
+
+    some = dose[(dose.condition == "steered") | (dose.series != "other")]
+    shown = {"steered": ["correct", "unchanged", "other"], "reversed": ["correct", "unchanged"]}
+    charts = [figures.stacked(some, switch=("condition",), **WORDS)]
+    charts.append(figures.curves(some, x="strength", y="share", switch=("condition",), **WORDS))
+    for chart in charts:
+        assert {json.dumps(of) for of in listed(chart)} == {
+            json.dumps({"expr": f"{json.dumps(shown)}[join([condition_choice], '|')]"})
+        }
+    assert {*listed(figures.stacked(dose, switch=("condition",), **WORDS))} == {None}
+    mine = curves[curves.reading == "raw"].assign(pair=lambda t: t.series)
+    [own] = {json.dumps(of) for of in listed(figures.curves(mine, y="p", select="pair", **WORDS))}
+    assert '\\"digit\\": [\\"digit\\", \\"null\\"]' in own and "[pair_choice]" in own
+
+
+def test_ticks_are_even_and_do_not_touch(every):
+    for name, (chart, _) in every.items():
+        spec = chart.to_dict()
+        assert spec["config"]["axisX"]["labelSeparation"] >= 8 and '"greedy"' not in json.dumps(spec), name
+
+
+def test_a_slider_that_ends_before_the_last_layer_says_so(every):
+    cells = every["matrix"][1].assign(depth=lambda t: t.layer / 12)
+    spec = figures.heatmap(cells, x="column", y="row", value_title="cosine", **WORDS).to_dict()
+    assert [p["bind"]["name"] for p in spec["params"]] == ["layer (of 12): "]
+
+
 def test_ticks_read_layer_and_depth_only_where_layers_agree(curves):
     def axis(table):
         spec = figures.curves(table, y="p", **WORDS).to_dict()
@@ -220,12 +263,17 @@ def test_rows_of_a_control_are_grey_lines_of_their_series(curves):
     assert [*look][:2] == ["Spanish", "zh"] and spec["usermeta"]["ends"] == [*look][:-1], "series first, the null last"
     [band] = [n for n in walk(spec) if n.get("mark", {}) and n["mark"].get("type") == "area"]
     assert "datum.of === datum.series" in band["transform"][-1]["filter"], "no bands of controls"
+    typed = figures.curves(es, y="cosine", types={"Spanish": "control"}, **WORDS).to_dict()
+    assert 'indexof(["Spanish"], datum.series) < 0' in json.dumps(typed).replace('\\"', '"'), "however these are named"
     assert {d["field"] for d in line["encoding"]["detail"]} == {"of"}
     data = next(iter(spec["datasets"].values()))
     assert {(row["of"], row["series"]) for row in data} == {
         (of, name) for of in ("Spanish", "zh") for name in (of, "embeddings", "an odd name")
     }
-    assert [p["bind"]["options"] for p in spec["params"] if p["name"] == "of_choice"] == [[None, "Spanish", "zh"]]
+    [menu] = [p["bind"] for p in spec["params"] if p["name"] == "of_choice"]
+    assert menu["options"] == [None, "Spanish", "zh"] and menu["name"] == "null and controls of: "
+    bare = figures.curves(table[table.model == "hub"].drop(columns="null_high"), y="cosine", **WORDS).to_dict()
+    assert [p["bind"]["name"] for p in bare["params"] if p["name"] == "of_choice"] == ["controls of: "]
 
 
 def test_a_model_of_many_layers_is_drawn_one_layer_in_so_many():
@@ -275,7 +323,11 @@ def test_long_names_take_two_lines_where_there_is_little_room():
         spec = chart.to_dict()
         axis = next(n["encoding"]["y"]["axis"] for n in walk(spec) if "y" in n.get("encoding", {}))
         assert '["languages: language", "of the layers' in axis["labelExpr"] and "short" not in axis["labelExpr"]
+        assert "6.1 * length(datum.label) > " in axis["labelExpr"], "and names that fit take one"
         assert spec["height"] >= 2 * axis["labelLineHeight"] * rows
+    names = [long, *map(str, range(19))]
+    spec = figures.bars(pd.DataFrame({"series": names, "value": 1.0}), y="share", **WORDS).to_dict()
+    assert spec["height"] == 20 * 30, "two lines touch no others"
 
 
 def test_a_picture_opens_where_most_words_are_true():

@@ -236,8 +236,16 @@ def test_a_caption_of_what_is_alike_says_how_many_and_where_it_is_not():
         {"series": ["a"] * 3 + ["b"] * 3, "layer": [0, 1, 2] * 2, "value": [-9, -4, -1, -5, -3, -1.0]}
     )
     assert caption_of(curves, at={"layer": ""}) == "Highest: all at layer 2; furthest apart at layer 0: a -9; b -5."
+    same = curves.assign(value=[1.0, 2, 3] * 2)
+    assert caption_of(same, at={"layer": ""}) == "Highest: a 3 at layer 2; b 3 at layer 2."
     curves.loc[5, "value"] = -2.0
     assert caption_of(curves, at={"layer": ""}) == "Highest: a -1 at layer 2; b -2 at layer 2."
+
+
+def test_a_caption_is_of_the_curve_in_front(run):
+    table = pd.DataFrame({"series": [*"ab"], "pair": [*"ab"], "layer": 1, "depth": 0.5, "value": [0.1, 0.9]})
+    shown = Finding(run, table).curves((), "Which?", y="p", select="pair", **WORDS)
+    assert shown.text.endswith("Highest: a 0.1 at layer 1.")
 
 
 def test_only_curves_that_a_claim_rests_on_can_be_another_models(run):
