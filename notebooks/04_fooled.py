@@ -298,7 +298,7 @@ calibrated.bars(
     "instruments",
     "Which instrument finds what is there, and which what is not?",
     alt="Share of planted effects found and share of false alarms, by instrument, with a switch between the two.",
-    y="share of claims judged to hold",
+    y="share judged to hold",
     called={"reading": "shown"},
 )
 

@@ -79,8 +79,7 @@ def curves(
         notes.append(f"Large marks: whose {said} {'these are' if whose == 'of' else 'it is'}.")
     base = base.encode(x=axis, detail=[altair.Detail(f"{column}:N") for column in (select, whose) if column])
     behind = behind if strong == "true" else f"({strong}) && {behind}"
-    only = _names_at(data, look, [*switch, select])
-    layers, told = _lines(base, data, look, only, y, strong, behind)
+    layers, told = _lines(base, data, look, _names_at(data, look, [*switch, select]), y, strong, behind)
     ends = [*own, *dict.fromkeys(greys)]
     chart = altair.layer(*layers).add_params(*params).resolve_legend(shape="independent")  # no marker in that of lines
     return _finished(chart, [*told, *notes], ends=ends, **words)
@@ -218,7 +217,8 @@ def _high(names: Sequence[str]) -> int:
 def _names(names: Iterable[Any]) -> dict[str, Any]:
     """How the names beside a plot are written: where there is little room, long ones in two lines."""
     wide = {name: textwrap.wrap(name, len(name) // 2 + 4) for name in map(str, names) if len(name) > 20}
-    long = f"6.1 * length(datum.label) > {_LIMIT.expr} + 0 * width"  # 6.1 pixels a letter; `width`: as in `_marks`
+    pixels = {name: sum(4 if c in " .,:'fijlrt" else 11 if c in "mw" else 7 for c in name) for name in wide}
+    long = f"{json.dumps(pixels)}[datum.label] > {_LIMIT.expr} + 0 * width"  # `width`: as in `_marks`
     expression = f"{long} && {json.dumps(wide, ensure_ascii=False)}[datum.label] || datum.label"
     return {"labelLimit": _LIMIT, "labelLineHeight": 12, "labelExpr": expression}
 
