@@ -16,8 +16,8 @@
   });
 
   // What can be shown beside a page's own model, which its answer names: the other ones on file.
-  const own = document.querySelector("p.answer-model")?.textContent.replace(/^.*?[oO]n /, "").replace(":", "-") ?? "";
-  window.semhubOthers = (window.semhubModels ?? []).filter(({ slug, label }) => label !== own && !own.startsWith(slug));
+  const own = document.querySelector("p.answer-model")?.textContent.replace(/^.*?[oO]n /, "");
+  window.semhubOthers = (window.semhubModels ?? []).filter(({ label }) => !`${own}-`.startsWith(`${label}-`)); // hub-sees is the hub
 
   const made = (tag, attributes = {}, ...inside) => {
     const node = document.createElement(tag);

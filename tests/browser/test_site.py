@@ -120,6 +120,16 @@ def test_a_page_is_light(desk):
     assert not [path for path in files if path.name == "fontawesome.js" or "brands" in path.name]
 
 
+def test_code_has_one_colour_and_a_table_in_a_fold_no_bar(desk):
+    """To its right edge."""
+    back = "all => [...new Set(all.map((one) => getComputedStyle(one).backgroundColor))].length"
+    for mode in ("dark", "light"):
+        desk.mode(mode)
+        assert desk.page.locator(".cell_input, .cell_input .highlight").evaluate_all(back) <= 1
+    border = "all => all.filter((one) => parseFloat(getComputedStyle(one).borderLeftWidth)).length"
+    assert not desk.page.locator("details details.data-table > summary").evaluate_all(border)
+
+
 def test_one_switch_shows_the_code(desk):
     """Of a page with folded code, but solutions: all of it, none at first; and what is shown is cut nowhere."""
     folds = desk.page.locator(".cell:not(.tag_solution) > details.hide.above-input")
@@ -225,6 +235,14 @@ def test_lines_are_named_at_their_ends_or_in_a_legend(desk, widths):
 
 
 @pytest.mark.holding("charts")
+def test_a_plot_keeps_most_of_the_room(desk, widths):
+    """Room for names at the ends of lines is taken once, not twice."""
+    wide = """all => all.map((chart) => [chart.querySelector(".role-frame.root > g > path.background")?.getBBox().width,
+      chart.querySelector("svg").getBoundingClientRect().width]).filter(([plot, all]) => plot < 0.54 * all)"""
+    assert widths[DESK["width"]] and desk.page.eval_on_selector_all(f"{CHARTS}:has(.line_names)", wide) == []
+
+
+@pytest.mark.holding("charts")
 def test_every_control_of_every_chart_changes_it(desk):
     chosen, picture = "c => c.type === 'radio' && c.checked", "c => c.querySelector('svg').innerHTML"
     controls = ".vega-bindings :is(input, select)"
@@ -302,11 +320,20 @@ def test_a_plots_dots_do_not_shrink(desk, width=144):
         "all => all.map((c) => c.getBoundingClientRect().width)"
     )
     assert min(plots) >= width and {round(of) for of in dots} == {8}
+    places = """all => all.map((table) => [getComputedStyle(table.querySelector("thead th:last-child")).visibility,
+      [...table.querySelectorAll(".strip-where:not(:empty)")].map((cell) => cell.getBoundingClientRect().width)])"""
+    for head, wide in desk.page.locator(".strip table:has(thead)").evaluate_all(places):
+        assert (head == "visible") == bool(wide) and min(wide, default=96) >= 96, "a layer is one line"
 
 
 @pytest.mark.holding("strips")
 def test_units_and_links_of_claims_are_there_on_a_phone(phone):
     """Also where there is nothing to hover with."""
+    phone.page.locator(".strip details").first.evaluate("details => { details.open = true; }")
+    narrow = (
+        "all => all.filter((one) => one.checkVisibility() && one.clientWidth < 0.9 * one.parentElement.clientWidth)"
+    )
+    assert phone.page.locator(".strip dd").evaluate_all(f"all => ({narrow})(all).length") == 0
     units = phone.page.locator("tr:has(.strip-plot) .strip-value").evaluate_all(
         "all => all.map((cell) => [cell.querySelector('.strip-unit')?.checkVisibility(), cell.innerText])"
     )
@@ -644,7 +671,9 @@ def test_only_models_that_can_be_drawn_are_offered_and_the_caption_says_whose_it
       const rows = Object.values(box.spec.datasets ?? {}).flat().filter(own);
       const names = new Set(rows.map((row) => row.claim));
       const once = new Set(rows.map((row) => `${row.claim}|${row.series}`)).size === names.size;
-      for (const { slug } of once ? all.filter((model) => model.chapters.includes(chapter)) : []) {
+      const page = document.querySelector("p.answer-model").textContent; // whose own model is no other one
+      const other = ({ label }) => !RegExp(`[oO]n ${label.replace(/\\W/g, ".")}(-|$)`).test(page);
+      for (const { slug } of once ? all.filter((model) => model.chapters.includes(chapter) && other(model)) : []) {
         const drawn = window.semhubSwapped(box.spec, (await window.semhubModel(slug)).claims, chapter);
         if (Object.values(drawn.datasets ?? {}).flat().some((row) => own(row) && row.value !== null)) good.push(slug);
       }
@@ -659,7 +688,9 @@ def test_only_models_that_can_be_drawn_are_offered_and_the_caption_says_whose_it
         own, name = said.inner_text(), label.locator("option").nth(1).inner_text()
         label.locator("select").select_option(index=1)
         page.wait_for_function("([box, name]) => box.innerText.includes(name)", arg=[said.element_handle(), name])
-        assert f"Drawn of {name}. Of this page’s own model" in said.inner_text()
+        assert re.search(
+            f"Drawn of {re.escape(name)}: highest.* at layer .*Of this page’s own model", said.inner_text()
+        )
         assert alt.get_attribute("aria-label").startswith(f"Drawn of {name}.")
         label.locator("select").select_option(index=0)
         page.wait_for_function("([box, own]) => box.innerText === own", arg=[said.element_handle(), own])
@@ -669,6 +700,7 @@ def test_only_models_that_can_be_drawn_are_offered_and_the_caption_says_whose_it
 def test_what_holds_is_short_on_a_phone_and_all_of_it_is_reached(browser):
     there = Visit(browser, DISK, PHONE).open("book/what_holds.html")
     page, rows = there.page, ".holds tbody tr:not(.group)"
+    assert re.fullmatch(r"\d+ cells\.", page.inner_text(".holds .count")), "as many as there are, shown or folded"
     assert page.evaluate("document.documentElement.scrollHeight") < 6000
     assert page.locator(rows).count() > 30 and not page.locator(f"{rows}:visible").count()
     for fold in page.locator(".holds .group button").all():
