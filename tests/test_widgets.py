@@ -224,7 +224,8 @@ def expected(item: dict, name: str) -> list[list[str]]:
 
 
 def test_the_grid_can_be_that_of_another_model_on_file(open_page, sentences):
-    own, other = (LensGrid.from_readings(some) for some in (sentences, sentences[::-1]))
+    own, other = (LensGrid.from_readings(some, {"spanish": {"el"}}) for some in (sentences, sentences[::-1]))
+    other.meta["types"][0]["colour"] = "#123456"  # of another day
     data = json.dumps({"meta": other.meta, "cells": base64.b64encode(other.cells).decode()})
     models = '[{slug: "a", label: "without", grid: false}, {slug: "b", label: "other", grid: true}]'
     page = open_page(own, before=f"semhubOthers = {models}; semhubModel = async (slug) => ({{'b-grid': {data}}})[slug]")
@@ -233,6 +234,8 @@ def test_the_grid_can_be_that_of_another_model_on_file(open_page, sentences):
         page.select_option("select[id$=-model]", chosen)
         page.wait_for_function("name => document.querySelector('table').ariaLabel.includes(name)", arg=of["name"])
         assert shown(page) == expected(of, "normed")
+        look = "cell => cell.style.getPropertyValue('--tint')"
+        assert page.locator("td.tinted").first.evaluate(look) == STYLES["spanish"].colour
 
 
 def test_controls_change_what_is_shown(page, sentences):
@@ -273,7 +276,8 @@ def test_words_have_the_colour_of_their_type_and_layers_their_place(open_page, s
         assert tints and {*tints} == {STYLES[type_].colour}
     chosen = page.locator("td[aria-selected='true']").bounding_box()
     assert 0 <= chosen["x"] and chosen["x"] + chosen["width"] <= 390
-    assert "Spanish" in page.locator(".lens-key").inner_text()
+    key = page.locator(".lens-key").inner_text()
+    assert "Spanish" in key and "grey: of no type" in key
 
 
 def test_click_and_keys_choose_a_cell(page, sentences):

@@ -138,7 +138,7 @@
     const best = new Map();
     for (const row of shown) if (!(row.value <= best.get(row.series)?.value)) best.set(row.series, row);
     const told = [...best.values()].sort((a, b) => b.value - a.value).slice(0, 4).map((row) => `${row.series} ${+row.value.toPrecision(3)} at layer ${row.layer}`);
-    const chosen = at.map(([, value]) => value).join(", ");
+    const chosen = at.map(([, value]) => value).filter((value) => !best.has(value)).join(", ");
     return told.length ? `: highest${chosen && ` for ${chosen}`}: ${told.join("; ")}.` : ".";
   }
   // Curves of claims by depth can be those of another model on file, which is loaded when it is chosen: of one that has

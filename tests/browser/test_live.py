@@ -166,6 +166,10 @@ def test_the_idea_is_seen_before_any_weights_come(there, address):
     assert "English in between" in said and top[0] in said and top[english.index(True) + 1] in said
     assert sum(english) > len(english) / 2
     assert "islands" in page.inner_text(".live-told")
+    kinds = "all => [...new Set(all.map((one) => one.dataset.kind).filter((kind) => kind !== 'none'))].sort()"
+    keyed = page.locator(".live-key span[data-kind]").evaluate_all(kinds)
+    assert keyed == page.locator(":is(.live-left, .live-fixed) td[data-kind]").evaluate_all(kinds), "a key for all"
+    assert "grey" in page.inner_text(".live-key")
 
 
 def test_every_control_changes_what_is_shown(there):
