@@ -152,8 +152,9 @@ def test_the_answer_says_what_was_found_what_was_not_and_what_could_not_be_asked
     assert shown.text.splitlines() == [
         "In part.",
         "Found: that twins meet (Es); x (weakly).",
-        "Not found: that twins meet (Zh: explained by the last layer); it is <English> "
-        "(an effect of 0.1 is ruled out; inconclusive: an effect of 0.1 is not ruled out).",
+        "Explained: that twins meet (Zh: by the last layer).",
+        "Not found: that it is <English> (Es: an effect of 0.1 is ruled out).",
+        "Uncertain: whether it is <English> (Zh: an effect of 0.1 is not ruled out).",
         "Could not be tested: whether a vector moves it.",
     ]
     box = parsed(shown.html)
