@@ -21,7 +21,7 @@ LIMITS = {  # today's, each lowered as the work goes, and behind it what is mean
     "statements": 16_478,  # 8_000
     "fmt: skip": 8,
     "lines to know for a chapter": 4_734,  # 3_000
-    "lines of tests": 23_120,  # 10_500
+    "lines of tests": 23_121,  # 10_500
     "lines of the longest cell of a chapter": 12,
     "modules beside the package that chapters import": 0,
     "lines of all chapters": 4_697,  # 4_200
