@@ -220,6 +220,7 @@ def test_all_data_that_ships_is_credited_and_what_can_be_taken_away_is_there(bui
     assert len(files) == 2 * len(CHAPTERS) + 2 * len(list((ROOT / onfile.PLACE).glob("*/tables.parquet")))
     assert all((built / "book" / file).is_file() for file in files)
     assert all(f'href="exercises/{name}.html"' in teach for name in CHAPTERS)
+    assert "word vector: 9" in (built / "book/exercises/03_arithmetic.html").read_text("utf-8"), "as printed"
 
 
 def test_names_of_code_go_on_below_behind_their_joints():
