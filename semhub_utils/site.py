@@ -72,6 +72,9 @@ def make(
     is no checkout."""
     whole = (root / "_config.yml").is_file()
     need(whole, "The site is built from the book's repository; clone it and run semhub book there.")
+    for folder in beside:
+        held = any(folder.rglob("*claims.json*"))
+        need(held, f"{folder} holds no results to be shown; a folder that semhub run wrote into would do.")
     build = root / "_build"
     places = {"out": build / "runs", "results_dir": build / "results", "settings": settings, "apart": False}
 
