@@ -323,7 +323,7 @@ glue("bad", ", ".join(paper[~good].series) or "none")
 glue("enough", calibration.ENOUGH, ".0%")
 
 # %% [markdown]
-# Of the 21, {glue}`good` find at least {glue}`enough` of what was planted. The others ({glue}`bad`) read *cannot be tested here* on any
+# Of the paper's 21, {glue}`good` find at least {glue}`enough` of what was planted. The others ({glue}`bad`) read *cannot be tested here* on any
 # model. Of {glue}`real_n` claims that must not hold, {glue}`real` are judged to hold ({glue}`real_low` to {glue}`real_high`, as a guide:
 # claims on one model are not independent).
 #

@@ -27,7 +27,7 @@ MARKS = {
 """What a row's plot is drawn of: x is where it stands."""
 ASK_OPENLY = ("instruments", "fooled", "raising", "layers")
 """Chapters that ask how, when or which, or whether one would be fooled: yes or no is no answer there."""
-REVERSED = "it is the other way round"
+REVERSED = "the effect is the other way round"
 SHORT = {"Found": "found", "Explained": "explained", "Not found": "not", "Uncertain": "uncertain"}
 SHORT |= {"Could not be tested": "untested"}
 YES, PARTLY, NO, OPEN = "Yes", "In part", "No", "Not decided"
@@ -320,9 +320,11 @@ def _told(claims: Sequence[Mapping], about: Mapping[str, str]) -> list[tuple[str
             weakly = " (weakly)" * all(claim["verdict"] == WEAKLY for claim in good)
             told["Found"].append(f"{said}{weakly}" + f" ({_names(good)})" * (len(good) < len(some)))
         for lead, verdict in {"Explained": EXPLAINED, "Not found": NOT, "Uncertain": INCONCLUSIVE}.items():
-            if bad := [claim for claim in some if claim["verdict"] == verdict]:
-                whose = f"{_names(bad)}: " * (len(bad) < len(some))
-                told[lead].append(f"{said} ({whose}{'; '.join(dict.fromkeys(map(_why, bad)))})")
+            by_why: dict[str, list[Mapping]] = {}
+            for claim in some:
+                by_why.setdefault(_why(claim) if claim["verdict"] == verdict else "", []).append(claim)
+            whys = [f"{f'{_names(of)}: ' * (len(by_why) > 1)}{why}" for why, of in by_why.items() if why]
+            told[lead] += [f"{said} ({'; '.join(whys)})"] * bool(whys)
         if all(claim["verdict"] == UNTESTABLE for claim in some):
             told["Could not be tested"] += [said] * bool(some)
     leads = {"Uncertain": "whether ", "Could not be tested": "whether "}

@@ -106,8 +106,8 @@ def test_a_reason_is_given_once_to_rows_that_share_it():
 def test_an_effect_of_the_other_sign_is_called_so():
     turned = {**CLAIM, "verdict": NOT, "statistic": -0.3, "low": -0.4, "high": -0.2}
     row = parsed(strip([turned]).html).find(".//tbody/tr")
-    assert text(row[1]) == f"{SYMBOLS[NOT]} Does not hold: it is the other way round"
-    assert "(it is the other way round)" in answer([turned], {"lens": "so"}, "m").text
+    assert text(row[1]) == f"{SYMBOLS[NOT]} Does not hold: the effect is the other way round"
+    assert "(the effect is the other way round)" in answer([turned], {"lens": "so"}, "m").text
 
 
 def test_what_could_not_be_tested_is_one_line_for_each_reason():
