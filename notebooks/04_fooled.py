@@ -64,11 +64,11 @@ diagram("evidence")
 # ## Build one by hand
 #
 # A *world* is two sides of {glue}`pairs` pairs at seven layers. All of it is noise: no pair shares anything. Now let every text end in
-# one full stop: add one direction to every state of both sides.
+# one full stop: add one direction to every state of both sides, above the embeddings.
 
 # %%
 a, b = NOISE.states(seed)
-stop = 3 * a[0, 0]  # any direction will do
+stop = 3 * a[0, 0] * fooled.INSIDE  # any direction will do
 fake_a, fake_b = a + stop, b + stop
 raw = fooled.raw_cosine(fake_a, fake_b).mean(0)
 listing([[f"{value:.2f}" for value in raw.tolist()]], [f"layer {k}" for k in range(len(raw))])
