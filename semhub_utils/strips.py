@@ -255,7 +255,8 @@ def _counted(claims: Sequence[Mapping]) -> str:
     """How many of all claims hold, those of traps apart, and over how many independent items."""
     of = Counter(claim["verdict"] for claim in claims if not of_a_trap(claim))
     counts = of[HOLDS] + of[WEAKLY], of[EXPLAINED], of[NOT], of[INCONCLUSIVE], of[UNTESTABLE]
-    told = dict(zip(SHORT.values(), counts, strict=True)) | {"of a trap": sum(map(of_a_trap, claims))}
+    traps = sum(map(of_a_trap, claims))
+    told = dict(zip(SHORT.values(), counts, strict=True)) | {f"trap{'s' * (traps > 1)} shown": traps}
     units = sorted({claim.get("n_units", 0) for claim in claims if claim["verdict"] != UNTESTABLE})
     over = f"; on {' to '.join(map(str, units[:1] + units[1:][-1:]))} independent items" + " each" * (len(claims) > 1)
     said = ", ".join(f"{n} {name}" for name, n in told.items() if n)
