@@ -174,7 +174,7 @@ stop = chapter.run(alike.Punctuation(), pairs)
 stop.curves(
     "punctuation-trap",
     "How alike are texts that mean different things?",
-    alt=f"Raw cosine of unrelated {language.title()} and English prompts by depth, with and without a shared full stop.",
+    alt="Raw cosine of unrelated prompts of two languages by relative depth, with and without a shared full stop.",
     y="raw cosine",
     types={"as they are": "english", "both end in a full stop": "spanish"},
 )
@@ -197,7 +197,7 @@ similarity = chapter.run(alike.Alike(), pairs, series=language)
 similarity.curves(
     "similarity",
     "Is the translation the nearest of its form?",
-    alt=f"Share of {language.title()} prompts, above chance, whose twin is the nearest of its form, with null and controls.",
+    alt="Share of prompts of another language, above chance, whose twin is the nearest of its form, with null and controls.",
     y="share of pairs, above chance",
     reading=alike.NEAREST,
 )

@@ -298,7 +298,7 @@ steering.dose(
 )
 
 # %% [markdown]
-# *As released* adds the vector one block after the one where it was read, as the authors' code does; *corrected*, where it was read.
+# *As released* adds the vector one block after the one where it was read, as the authors' code does; *steered*, where it was read.
 
 # %% tags=["hide-input"]
 steering.claims(

@@ -64,11 +64,11 @@ diagram("evidence")
 # ## Build one by hand
 #
 # A *world* is two sides of {glue}`pairs` pairs at seven layers. All of it is noise: no pair shares anything. Now let every text end in
-# one full stop: add one direction to every state of both sides.
+# one full stop: add one direction to every state of both sides, above the embeddings.
 
 # %%
 a, b = NOISE.states(seed)
-stop = 3 * a[0, 0]  # any direction will do
+stop = 3 * a[0, 0] * fooled.INSIDE  # any direction will do
 fake_a, fake_b = a + stop, b + stop
 raw = fooled.raw_cosine(fake_a, fake_b).mean(0)
 listing([[f"{value:.2f}" for value in raw.tolist()]], [f"layer {k}" for k in range(len(raw))])
@@ -152,12 +152,13 @@ glue("raw_least", shares.iloc[:, 0].min(), ".2f")
 glue("careless_few", shares.loc["few concepts"].iloc[1], ".0%")
 grouped = [kind.name for kind in ARTEFACTS if kind.known == fooled.GROUPED]
 glue("careless_group", shares.loc[grouped].iloc[:, 1].min(), ".0%")
-glue("careful_most", shares.iloc[:, 2].max(), ".0%")
-glue("truth_least", shares.iloc[:, 3].min(), ".0%")
+most, least = shares.iloc[:, 2].max(), shares.iloc[:, 3].min()
+glue("careful_most", f"in more than {most:.0%} of its worlds" if most else "in any of its worlds")
+glue("truth_least", f"in at least {least:.0%} of them" if least < 1 else "in all")
 
 # %% [markdown]
-# Even the least convincing fake has a raw cosine of {glue}`raw_least`. No fake fools the careful reader in more than {glue}`careful_most`
-# of its worlds, and under each artefact that reader finds the true hub in at least {glue}`truth_least`.
+# Even the least convincing fake has a raw cosine of {glue}`raw_least`. No fake fools the careful reader {glue}`careful_most`,
+# and under each artefact that reader finds the true hub {glue}`truth_least`.
 #
 # :::{dropdown} What the first claim asks, and the same in whole models
 # The first claim asks, world by world, about the *least* of the seven fakes beside a true hub half as long as the noise.
@@ -323,11 +324,11 @@ glue("bad", ", ".join(paper[~good].series) or "none")
 glue("enough", calibration.ENOUGH, ".0%")
 
 # %% [markdown]
-# Of the 21, {glue}`good` find at least {glue}`enough` of what was planted. The others ({glue}`bad`) read *cannot be tested here* on any
+# Of the paper's 21, {glue}`good` find at least {glue}`enough` of what was planted. The others ({glue}`bad`) read *cannot be tested here* on any
 # model. Of {glue}`real_n` claims that must not hold, {glue}`real` are judged to hold ({glue}`real_low` to {glue}`real_high`, as a guide:
 # claims on one model are not independent).
 #
-# How strong does an effect have to be? A dose of 1 is as long as the state itself, or taught to the end:
+# How strong does an effect have to be? A dose of 1 is as long as the state itself, or all of the training:
 
 # %% tags=["hide-input"]
 doses = chapter.find("ladder", trials.ladder)

@@ -346,7 +346,7 @@ chapter.finish(
     {
         "order": "items meet before they are answered",
         "live/answered": "a small model raised with bridging text answers more held-out facts than its twin without",
-        "live/alike": "its states are more alike across languages than that twin's",
+        "live/alike": "states of a small model raised with bridging text are more alike across languages than its twin's",
     }
 )
 

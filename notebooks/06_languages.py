@@ -61,7 +61,7 @@ diagram("similarity")
 # ## The sentences
 #
 # A public model reads a sample of the news of [NTREX-128](https://github.com/MicrosoftTranslator/NTREX), the book's {term}`organisms
-# <organism>` scenes drawn at random, so that trumpets lose turtles. Two traps:
+# <organism>` scenes drawn at random (a trumpet may lose a turtle). Two traps:
 #
 # *The last token.* Where all sentences end in a full stop, it is the same in all of them. The paper goes on, *This represents*, 这代表了; a
 # model that does not know these words gets its word for *and*.
@@ -239,8 +239,9 @@ left_out(items)
 
 # %% tags=["hide-input"]
 reads = chapter.knows(words.choice_table, items, "tell the next {name} word from others of its class", chance=0.5)
-beaten = reads.table.groupby("data_type", sort=False).value.agg(beats="mean", items="size")
-listing(beaten.rename_axis("language").reset_index(), beats="{:.0%}")
+told = "right word ahead"
+beaten = reads.table.groupby("data_type", sort=False).value.agg(["mean", "size"]).set_axis([told, "words"], axis=1)
+listing(beaten.rename_axis("language").reset_index(), **{told: "{:.0%}"})
 
 # %% [markdown]
 # One half would be chance. Where a model is not above it, the claims read *cannot be tested here*.
@@ -347,7 +348,7 @@ lens.claims(
 #
 # ## Which kinds of word?
 #
-# English was found for nouns and verbs more than for the small words of grammar {cite:p}`schut2025think`. Look at a part's `n` before its height.
+# English was found for nouns and verbs more than for the small words of grammar {cite:p}`schut2025think`. Mind how few words some parts have.
 
 # %% tags=["hide-input"]
 parts = chapter.find_each(

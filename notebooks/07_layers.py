@@ -173,7 +173,7 @@ heard.claims(
 #
 # ## One language, or a mix?
 #
-# At a share of one half, is the lens torn at every place? The entropy over types tells: 0 bits is one language for certain, 1 bit two
+# Does a share of one half mean both languages at every place? The entropy over types tells: 0 bits is one language for certain, 1 bit two
 # that are equally likely.
 
 # %% tags=["hide-input"]

@@ -115,8 +115,8 @@ steering.curves(
 )
 
 # %% [markdown]
-# No claim yet: few prompts are for choosing. Pushed against the vector, not at all, and with it, the model writes different text on
-# {glue}`turned` prompts and vectors looked at.
+# No claim yet: few prompts are for choosing. Each of a few prompts is continued three times: pushed against the vector, not at all, and
+# with it. The three differ in {glue}`turned` cases.
 
 # %% tags=["hide-input"]
 texts = steering.rows("sentiment-example").rename(columns={"data_type": "language", "series": "vector"})

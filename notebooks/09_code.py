@@ -3,7 +3,7 @@
 #
 # [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/semantic-hub-book/semantic-hub-book/blob/main/notebooks/09_code.ipynb)
 #
-# **When a model reads `[red, green,` does it think of the word *and*?**
+# **When a model reads code, does it think in English: of the word *and* after `[red,`?**
 #
 # ```{glue} answer
 # ```

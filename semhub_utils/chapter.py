@@ -53,8 +53,8 @@ ANSWERS = 4  # clauses of a chapter's answer
 MEANS = {
     HOLDS: "nothing that it was held against does as well.",
     WEAKLY: "nothing that it was held against does as well; read it as a hint.",
-    INCONCLUSIVE: "it may be chance, and it may be there: more items would tell.",
-    NOT: "an effect of {least:g} would have been seen: it is not there, or smaller.",
+    INCONCLUSIVE: "the effect may be chance or may be there: more items would tell.",
+    NOT: "an effect of {least:g} would have been seen: there is none, or a smaller one.",
     UNTESTABLE: "untested, it says neither yes nor no.",
 }
 AS_WELL = {

@@ -376,6 +376,15 @@ def _status(outcomes: Sequence) -> int:
     return max(outcome.code for outcome in outcomes)
 
 
+def _need_folder() -> None:
+    """Raises SemhubError where the working folder is gone, as libraries end the process then."""
+    try:
+        os.getcwd()
+    except FileNotFoundError as error:
+        said = "semhub was called in a folder that is gone; a call from one that is there would do."
+        raise SemhubError(said) from error
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the exit status: 0 done, 1 failed, 2 something given cannot be used, 130 stopped."""
     for number, name in enumerate(("stdin", "stdout", "stderr")):
@@ -405,6 +414,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         for name, value in {"MININTERVAL": "60", "MAXINTERVAL": "60", "BAR_FORMAT": BAR}.items():
             os.environ.setdefault(f"TQDM_{name}", value)
     try:
+        _need_folder()
         return options.function(options)
     except (SemhubError, KeyboardInterrupt) as error:
         caught, said, code = error, str(error), 2

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import cache
 from html import escape
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -183,12 +184,14 @@ def in_brief(held: Sequence[Held]) -> str:
         some, said = [row for row in rows if row["group"] == group], []
         for name, columns in whose.items():
             of = sum((counts(some, k) for k in columns), Counter())
-            found = f"**{_in_a_word(of).lower()}** (yes in {of['yes']} of {of['tested']} tests)"
+            more = f"; {of[UNTESTABLE]} could not be made" * bool(of[UNTESTABLE])
+            found = f"**{_in_a_word(of).lower()}** (yes in {of['yes']} of {of['tested']} tests{more})"
             none = "it **could not be tested**" if of[UNTESTABLE] else "it was **not tested**"
             said += [f"{name} {found if of['tested'] else none}"] if columns else []
         lines.append(f"- {group} On {', on '.join(said)}.")
     named = f"The public models: {', '.join(held[k].label for k in public)}. " * bool(public)
-    test = "A test is an experiment of the paper on one model: a yes where it holds for one language or more. "
+    test = "A test is an experiment of the paper on one model: a yes where it holds for one language or more. Chapters "
+    test += "ask more than the paper. "
     lead = "Inputs of one meaning, in many languages, in digits, code, pictures or sound, inside a model:"
     return "\n".join([lead, "", *lines, "", f"{test}{named}[How so?](#the-answer)", ""]) if lines else "\n"
 
@@ -268,7 +271,8 @@ def methods(one: Held) -> str:
     runs = [*one.runs.values()]
 
     def said(what: str) -> str:
-        return ", ".join(sorted({str(run.get(what, run["parameters"].get(what))) for run in runs}))
+        every = (str(run.get(what, run["parameters"].get(what))).split(", ") for run in runs)
+        return ", ".join(sorted({*chain(*every)}))
 
     files = "; ".join(
         sorted({f"{name}, sha256 {of[:12]}…" for run in runs for name, of in run.get("files", {}).items()})

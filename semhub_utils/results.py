@@ -327,6 +327,11 @@ def check_parameters(known: Collection[str] = (), /, **parameters: Any) -> dict[
     wanted = {
         "model_id": (_is_name, "a Hugging Face model id, a folder, a GGUF file or a name such as 'organism:hub'"),
         "revision": (lambda x: x is None or _is_name(x), "a branch, tag or commit, or nothing,"),
+        **dict.fromkeys(
+            ("sentiment_model", "judge_model"),
+            (lambda x: x is None or _is_name(x), "a Hugging Face model id, a folder, or nothing,"),
+        ),
+        "plain_questions": (lambda x: x is None or isinstance(x, bool), "true, false, or nothing,"),
         "device": (
             _is_device,
             "'cpu', a device that this machine has such as 'cuda' or 'mps', 'auto' for several of them, or nothing,",

@@ -72,6 +72,9 @@ def make(
     is no checkout."""
     whole = (root / "_config.yml").is_file()
     need(whole, "The site is built from the book's repository; clone it and run semhub book there.")
+    for folder in beside:
+        held = any(folder.rglob("*claims.json*"))
+        need(held, f"{folder} holds no results to be shown; a folder that semhub run wrote into would do.")
     build = root / "_build"
     places = {"out": build / "runs", "results_dir": build / "results", "settings": settings, "apart": False}
 
@@ -395,7 +398,8 @@ def sweep_cost(public: Sequence[Held], models: int = 10) -> str:
     rates = [
         sum(run["tokens"].values()) / run["seconds"] for one in public for run in one.runs.values() if run.get("tokens")
     ]
-    read = f", at {min(rates):.0f} to {max(rates):.0f} tokens a second" if rates else ""
+    least_most = " to ".join(dict.fromkeys(f"{of(rates):.0f}" for of in (min, max) if rates))
+    read = f", at {least_most} tokens a second" if rates else ""
     return (
         f"Of {', '.join(one.label for one in public)} {len(took)} chapters are on file, each of one or more. At their "
         f"mean times, on one core{read}, all {len(took)} take {hours / models:.1f} hours a model: {models} such models "

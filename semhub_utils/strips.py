@@ -27,8 +27,9 @@ MARKS = {
 """What a row's plot is drawn of: x is where it stands."""
 ASK_OPENLY = ("instruments", "fooled", "raising", "layers")
 """Chapters that ask how, when or which, or whether one would be fooled: yes or no is no answer there."""
-REVERSED = "it is the other way round"
-SHORT = {"Found": "found", "Not found": "not", "Could not be tested": "untested"}
+REVERSED = "the effect is the other way round"
+SHORT = {"Found": "found", "Explained": "explained", "Not found": "not", "Uncertain": "uncertain"}
+SHORT |= {"Could not be tested": "untested"}
 YES, PARTLY, NO, OPEN = "Yes", "In part", "No", "Not decided"
 
 
@@ -159,8 +160,7 @@ def _word(claim: Mapping) -> str:
 
 def _why(claim: Mapping) -> str:
     """What failed, of a claim that was not found, in short."""
-    condition = _failed(claim).rpartition(", and ")[2]
-    return {EXPLAINED: _word(claim), NOT: condition}.get(claim["verdict"], f"{_word(claim)}: {condition}")
+    return f"by {claim['by']}" if claim["verdict"] == EXPLAINED else _failed(claim).rpartition(", and ")[2]
 
 
 def opposite(claim: Mapping) -> bool:
@@ -228,7 +228,8 @@ def answer(claims: Sequence[Mapping], about: Mapping[str, str], model: str, agai
 
     The word is of the verdicts of the claims answered: Yes where all that could be tested hold, weakly or not, and no
     more could not; In part where some do; where none does, No if more do not hold, or are explained by something
-    simpler, than are inconclusive, else Not decided. There is none for `ASK_OPENLY`.
+    simpler, than are inconclusive, and no fewer than could not be tested, else Not decided. There is none for
+    `ASK_OPENLY`.
 
     about: by claim, as for `Finding.claims`, what it says in words that follow "that": {"similarity": "twins meet"}.
     again: it stands on the page already, so all but the word, or the first sentence, is folded, and other models are
@@ -252,19 +253,14 @@ def answer(claims: Sequence[Mapping], about: Mapping[str, str], model: str, agai
 
 def _counted(claims: Sequence[Mapping]) -> str:
     """How many of all claims hold, those of traps apart, and over how many independent items."""
-    found = Counter(claim["verdict"] for claim in claims if not of_a_trap(claim))
-    told = {
-        "found": found[HOLDS] + found[WEAKLY],
-        "explained": found[EXPLAINED],
-        "not": found[NOT],
-        "uncertain": found[INCONCLUSIVE],
-        "untested": found[UNTESTABLE],
-        "of a trap": sum(map(of_a_trap, claims)),
-    }
+    of = Counter(claim["verdict"] for claim in claims if not of_a_trap(claim))
+    counts = of[HOLDS] + of[WEAKLY], of[EXPLAINED], of[NOT], of[INCONCLUSIVE], of[UNTESTABLE]
+    traps = sum(map(of_a_trap, claims))
+    told = dict(zip(SHORT.values(), counts, strict=True)) | {f"trap{'s' * (traps > 1)} shown": traps}
     units = sorted({claim.get("n_units", 0) for claim in claims if claim["verdict"] != UNTESTABLE})
-    over = f"; on {' to '.join(map(str, units[:1] + units[1:][-1:]))} independent items each"
+    over = f"; on {' to '.join(map(str, units[:1] + units[1:][-1:]))} independent items" + " each" * (len(claims) > 1)
     said = ", ".join(f"{n} {name}" for name, n in told.items() if n)
-    return f"All {len(claims)} claims: {said}{over * bool(units)}."
+    return f"{f'All {len(claims)} claims' if len(claims) > 1 else 'One claim'}: {said}{over * bool(units)}."
 
 
 def sentences(claims: Sequence[Mapping], about: Mapping[str, str]) -> str:
@@ -285,7 +281,7 @@ def in_a_word(good: int, bad: int, unsure: int, untested: int = 0) -> str:
     """The answer of so many claims, or experiments, that hold, do not, do not tell, and could not be tested."""
     if good:
         return PARTLY if bad or unsure or untested > good else YES
-    return NO if bad > unsure else OPEN
+    return NO if bad > unsure and bad >= untested else OPEN
 
 
 def with_others(page: str, others: Mapping[str, Sequence[Mapping]]) -> str:
@@ -317,24 +313,23 @@ def _families(claims: Sequence[Mapping], about: Mapping[str, str]) -> dict[str, 
 
 
 def _told(claims: Sequence[Mapping], about: Mapping[str, str]) -> list[tuple[str, int, str]]:
-    """Of a chapter's claims, what was found, what was not, and what could not be tested: how many, and in words."""
-    found, missed, untested = [], [], []
+    """Of a chapter's claims, by SHORT, how many were found, were not, and why, or could not be tested; and in words."""
+    told: dict[str, list[str]] = {name: [] for name in SHORT}
     for name, some in _families(claims, about).items():
-        said = about[name]
-        good = [claim for claim in some if claim["verdict"] in (HOLDS, WEAKLY)]
-        bad = [claim for claim in some if claim["verdict"] in (EXPLAINED, INCONCLUSIVE, NOT)]
-        rest = [claim for claim in some if claim["verdict"] == UNTESTABLE]
-        several = len(some) > 1
+        said, good = about[name], [claim for claim in some if claim["verdict"] in (HOLDS, WEAKLY)]
         if good:
             weakly = " (weakly)" * all(claim["verdict"] == WEAKLY for claim in good)
-            found.append(f"{said}{weakly}" + f" ({_names(good)})" * (several and len(good) < len(some)))
-        if bad:
-            whose = f"{_names(bad)}: " * (several and bool(good or rest))
-            missed.append(f"{said} ({whose}{'; '.join(dict.fromkeys(map(_why, bad)))})")
-        if rest and not good and not bad:
-            untested.append(said)
-    told = zip(SHORT, ("that ", "that ", "whether "), (found, missed, untested), strict=True)
-    return [(name, len(some), lead + "; ".join(some) + ".") for name, lead, some in told if some]
+            told["Found"].append(f"{said}{weakly}" + f" ({_names(good)})" * (len(good) < len(some)))
+        for lead, verdict in {"Explained": EXPLAINED, "Not found": NOT, "Uncertain": INCONCLUSIVE}.items():
+            by_why: dict[str, list[Mapping]] = {}
+            for claim in some:
+                by_why.setdefault(_why(claim) if claim["verdict"] == verdict else "", []).append(claim)
+            whys = [f"{f'{_names(of)}: ' * (len(by_why) > 1)}{why}" for why, of in by_why.items() if why]
+            told[lead] += [f"{said} ({'; '.join(whys)})"] * bool(whys)
+        if all(claim["verdict"] == UNTESTABLE for claim in some):
+            told["Could not be tested"] += [said] * bool(some)
+    leads = {"Uncertain": "whether ", "Could not be tested": "whether "}
+    return [(name, len(some), leads.get(name, "that ") + "; ".join(some) + ".") for name, some in told.items() if some]
 
 
 def _names(claims: Sequence[Mapping]) -> str:

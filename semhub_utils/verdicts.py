@@ -97,7 +97,8 @@ def judge(e: Evidence, *, precondition: str | None = None) -> Verdict:
             return Verdict(EXPLAINED, f"{by} comes within {e.least:g} of it, or above it", told, by, layer)
         return Verdict(INCONCLUSIVE, f"it is not told apart from {by}", told, by, layer)
     if any(e.high[i] >= e.least for i in inside):
-        why = f"not above its null, and an effect of {e.least:g} is not ruled out"
+        failed = "not above its null" if e.p[best] >= WEAK_ALPHA else "its interval reaches 0"
+        why = f"{failed}, and an effect of {e.least:g} is not ruled out"
         return Verdict(INCONCLUSIVE, why, told, layer=layer)
     return Verdict(NOT, f"an effect of {e.least:g} is ruled out", told, layer=layer)
 
@@ -129,9 +130,10 @@ def _rivals(e: Evidence, i: int, alpha: float) -> dict[str, float]:
 
 
 def _told(e: Evidence, i: int, inside: list[int]) -> str:
-    numbers = f"it is {e.values[i]:.3g} [{e.low[i]:.3g}, {e.high[i]:.3g}], p = {e.p[i]:.2g}"
+    numbers = f"t is {e.values[i]:.3g} [{e.low[i]:.3g}, {e.high[i]:.3g}], p = {e.p[i]:.2g}"
     corrected = f", corrected for {len(inside)} layers" * (len(inside) > 1)
-    return f"At layer {e.layers[i]} of {e.n_layers} {numbers}{corrected}"
+    at = f"At layer {e.layers[i]} of {e.n_layers} i" if e.n_layers > 1 else "I"  # what a model says is at no layer
+    return f"{at}{numbers}{corrected}"
 
 
 def _where(e: Evidence, layers: tuple[int, ...]) -> tuple[str, ...]:

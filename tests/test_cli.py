@@ -134,9 +134,12 @@ def test_book_shows_a_model_where_it_will_do_and_what_failed_as_far_as_it_got(bo
     (book / "_config.yml").write_text("title: x\n")
     put("book", run=run)
     put("site", build_site=build)
-    assert cli.main(["book", "--strict", "--with", "mine"]) == 0
+    mine = book / "mine"
+    mine.mkdir()
+    (mine / "a.claims.json").touch()
+    assert cli.main(["book", "--strict", "--with", str(mine)]) == 0
     assert capsys.readouterr().out.splitlines()[-1] == str(book / "_build" / "html" / "index.html")
-    assert built == dict.fromkeys(names, "some/model") | {"root": book, "strict": True, "beside": [Path("mine")]}
+    assert built == dict.fromkeys(names, "some/model") | {"root": book, "strict": True, "beside": [mine]}
     done.clear()
     given = ["book", "--model", "my/model", "--set", "n_items=7"]
     assert cli.main(given) == 1

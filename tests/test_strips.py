@@ -106,8 +106,8 @@ def test_a_reason_is_given_once_to_rows_that_share_it():
 def test_an_effect_of_the_other_sign_is_called_so():
     turned = {**CLAIM, "verdict": NOT, "statistic": -0.3, "low": -0.4, "high": -0.2}
     row = parsed(strip([turned]).html).find(".//tbody/tr")
-    assert text(row[1]) == f"{SYMBOLS[NOT]} Does not hold: it is the other way round"
-    assert "(it is the other way round)" in answer([turned], {"lens": "so"}, "m").text
+    assert text(row[1]) == f"{SYMBOLS[NOT]} Does not hold: the effect is the other way round"
+    assert "(the effect is the other way round)" in answer([turned], {"lens": "so"}, "m").text
 
 
 def test_what_could_not_be_tested_is_one_line_for_each_reason():
@@ -152,8 +152,9 @@ def test_the_answer_says_what_was_found_what_was_not_and_what_could_not_be_asked
     assert shown.text.splitlines() == [
         "In part.",
         "Found: that twins meet (Es); x (weakly).",
-        "Not found: that twins meet (Zh: explained by the last layer); it is <English> "
-        "(an effect of 0.1 is ruled out; inconclusive: an effect of 0.1 is not ruled out).",
+        "Explained: that twins meet (Zh: by the last layer).",
+        "Not found: that it is <English> (Es: an effect of 0.1 is ruled out).",
+        "Uncertain: whether it is <English> (Zh: an effect of 0.1 is not ruled out).",
         "Could not be tested: whether a vector moves it.",
     ]
     box = parsed(shown.html)
@@ -213,7 +214,7 @@ def test_an_answer_counts_all_claims_of_the_chapter():
     assert text(count) == f"{said}; on 50 to 90 independent items each."
     assert "independent items" not in answer(claims[-1:], {"lens/5": "it is so"}, "m").html
     trap = judged("lens/trap", HOLDS) | {"id": TRAPS[0]}
-    assert "All 7 claims: 2 found" in (shown := answer([*claims, trap], {}, "m").html) and ", 1 of a trap;" in shown
+    assert "All 7 claims: 2 found" in (shown := answer([*claims, trap], {}, "m").html) and ", 1 trap shown;" in shown
 
 
 @pytest.mark.parametrize(

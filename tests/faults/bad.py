@@ -583,6 +583,12 @@ def of_numbers_and_places() -> None:
     def run(*more: str, out: str = "AT/runs") -> Callable[[Path], list[str]]:
         return lambda at: [part.replace("AT", str(at)) for part in ("run", "arithmetic", "--out", out, *more)]
 
+    for name in ("none", "model", "model/config.json"):
+        fault("no folder of runs to be shown", name, "holds no results to be shown; a folder that semhub run wrote",
+              lambda at, n=name: ["book", "--with", str(at / n)])
+    for given in ("sentiment_model=3", "judge_model=[a]", "judge_model=2024-01-01"):
+        fault("no name of a judge", given, "is .*; a Hugging Face model id, a folder, or nothing, would do",
+              lambda at, g=given: ["run", "steering", "--out", str(at / "runs"), "--set", g])
     fault("a seed that cannot be", "2**64", "whole number from 0 to 4294967295", run("--set", f"seed={2**64}"))
     for name, given in {"-1": ("tune", "x", "--seed", "-1"), "2**70": ("train", "--seed", str(2**70))}.items():
         fault("a seed that cannot be", name, "whole number from 0 to 4294967295", lambda at, g=given: [*g])

@@ -15,7 +15,7 @@ from semhub_utils.chapter import Chapter
 from semhub_utils.errors import SemhubError
 from semhub_utils.experiments import alike, core
 from semhub_utils.results import Run
-from semhub_utils.spokes import code, files, languages, mixed, natural, semantics, sentiment, vision
+from semhub_utils.spokes import audio, code, files, languages, mixed, natural, semantics, sentiment, vision
 from semhub_utils.spokes.items import Items, Pair, each_or_none
 from semhub_utils.verdicts import judge
 
@@ -172,6 +172,20 @@ def test_a_line_of_millions_of_characters_is_left_out_and_counted(what, tmp_path
     found = LONG_LINES[what](tmp_path)
     assert 1 <= len(found) <= 3
     assert what.startswith("names") or found.dropped == {files.TOO_LONG: 1}
+
+
+def test_a_caption_of_millions_of_characters_is_none(tmp_path):
+    path = coco(tmp_path, "captions") / "coco/annotations/captions_val2017.json"
+    write(path, path.read_text("utf-8").replace("a red box 1", LONG))
+    found = vision.pictures(9, data_dir=tmp_path)
+    assert len(found) == 1 and found.dropped == {"no caption": 1}
+
+
+def test_a_second_of_vggsound_that_is_no_number_is_counted(tmp_path):
+    rows = ("²", "9" * 5000, "three")
+    write(tmp_path / "vggsound/vggsound.csv", "".join(f"abc,{second},dog barking,test\n" for second in rows))
+    with pytest.raises(SemhubError, match="holds no sounds that can be used. Left out: 3 × no file"):
+        audio.read_clips(9, data_dir=tmp_path)
 
 
 MBPP = "def f(x):\n    return x + 1\n"

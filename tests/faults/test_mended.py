@@ -125,6 +125,14 @@ def test_a_command_does_its_work_where_nobody_listens(folder, given, code):
     assert subprocess.run(["sh", "-c", line]).returncode == code
 
 
+def test_a_working_folder_that_is_gone_is_one_sentence(tmp_path, monkeypatch, capsys):
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    assert cli.main(["check", "organism:hub"]) == 2
+    assert re.fullmatch(r"semhub was called in a folder that is gone; .* would do\.\n", capsys.readouterr().err)
+
+
 def test_prompts_of_the_checks_are_those_that_chapters_make(tiny):
     """With what the tokenizer puts in front: a fault of the first token alone is seen."""
     model = wrap(copy.deepcopy(tiny("llama").module), make_tokenizer("sentence"), model_id="begins")
