@@ -217,7 +217,7 @@ def _high(names: Sequence[str]) -> int:
 def _names(names: Iterable[Any]) -> dict[str, Any]:
     """How the names beside a plot are written: where there is little room, long ones in two lines."""
     wide = {name: textwrap.wrap(name, len(name) // 2 + 4) for name in map(str, names) if len(name) > 20}
-    pixels = {name: sum(4 if c in " .,:'fijlrt" else 11 if c in "mw" else 7 for c in name) for name in wide}
+    pixels = {name: sum(5 if c in " .,:'fijlrt" else 11 if c in "mw" else 7 for c in name) for name in wide}
     long = f"{json.dumps(pixels)}[datum.label] > {_LIMIT.expr} + 0 * width"  # `width`: as in `_marks`
     expression = f"{long} && {json.dumps(wide, ensure_ascii=False)}[datum.label] || datum.label"
     return {"labelLimit": _LIMIT, "labelLineHeight": 12, "labelExpr": expression}
