@@ -298,8 +298,8 @@ def test_a_verdict_is_put_into_words():
     def of(series, verdict, by="", least=0.1):
         return {"id": f"chapter/claim/{series}", "verdict": verdict, "by": by, "least": least}
 
-    assert meaning([of("spanish", NOT)]) == "An effect of 0.1 would have been seen: it is not there, or smaller."
-    assert meaning([of("spanish", NOT) | {"high": -0.2}]) == "It is the other way round."
+    assert meaning([of("spanish", NOT)]) == "An effect of 0.1 would have been seen: there is none, or a smaller one."
+    assert meaning([of("spanish", NOT) | {"high": -0.2}]) == "The effect is the other way round."
     several = meaning([of("spanish", HOLDS), of("german", HOLDS), of("code", EXPLAINED, "islands")])
     assert several.startswith("Spanish, German: nothing that it was held against does as well. Code: a model whose")
     assert meaning([of("code", EXPLAINED, "other word")]) == "Its control, other word, does as well."
