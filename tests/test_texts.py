@@ -12,7 +12,7 @@ from shared_data import shared
 from semhub_utils.errors import SemhubError
 from semhub_utils.spokes import languages, semantics
 from semhub_utils.spokes.code import programs
-from semhub_utils.spokes.files import SAMPLES, table
+from semhub_utils.spokes.files import TOO_LONG, SAMPLES, table
 from semhub_utils.spokes.items import Items
 from semhub_utils.spokes.languages import LANGUAGES, parallel_sentences, running_text
 
@@ -129,7 +129,7 @@ def test_lines_end_at_a_line_feed_alone(tmp_path):
         ('text,label\n"one,pos\n"two",neg\nthree,pos\n', ["two", "three"], {"a quote that is not closed": 1}),
         ('text,label\n"one\nmore",pos\ntwo,neg\n', ["one\nmore", "two"], {}),
         ("text,label\none\u2028more,pos\n\ntwo\n", ["one\u2028more"], {"row of another length": 1}),
-        ("text,label\n" + "x" * 200_000 + ",pos\ntwo,neg\n", ["x" * 200_000, "two"], {}),
+        ("text,label\n" + "x" * 200_000 + ",pos\ntwo,neg\n", ["two"], {TOO_LONG: 1}),
     ],
     ids=["to the end", "to the next quote", "closed", "separators", "a long field"],
 )
