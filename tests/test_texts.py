@@ -12,7 +12,7 @@ from shared_data import shared
 from semhub_utils.errors import SemhubError
 from semhub_utils.spokes import languages, semantics
 from semhub_utils.spokes.code import programs
-from semhub_utils.spokes.files import TOO_LONG, SAMPLES, table
+from semhub_utils.spokes.files import SAMPLES, TOO_LONG, table
 from semhub_utils.spokes.items import Items
 from semhub_utils.spokes.languages import LANGUAGES, parallel_sentences, running_text
 
