@@ -73,8 +73,6 @@ def _sentences(claims: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _cell(held: Held, row: Mapping[str, Any]) -> dict[str, Any]:
-    if row["verdict"] == NOT_RUN and row["experiment"] in own_claims(held.claims):
-        return {"kind": NOT_RUN, "said": "as in a row above", "types": {}}  # none is `rows.distinct`
     if row["verdict"] == NOT_RUN:
         chapter = row["experiment"].partition("/")[0] if row["row"] == "own" else ASKS[row["row"] - 1]
         senses = {"vision": "SEES", "audio": "HEARS"}.get(chapter) if held.text_only else None

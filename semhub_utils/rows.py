@@ -50,8 +50,8 @@ def by_row(claims: Claims) -> list[dict[str, Any]]:
 
 
 def by_own(claims: Claims) -> list[dict[str, Any]]:
-    """The same for what the book claims itself: a row for each of `own_claims`, of the `distinct` alone."""
-    return [_row("own", name, some) for name, some in own_claims(distinct(claims)).items()]
+    """The same for what the book claims itself: a row for each of `own_claims`."""
+    return [_row("own", name, some) for name, some in own_claims(claims).items()]
 
 
 def own_claims(claims: Claims) -> dict[str, list[Mapping[str, Any]]]:
@@ -117,8 +117,7 @@ def _together(types: Mapping[str, tuple[str, str]]) -> str:
 def family(claims: Claims) -> dict[str, Any]:
     """How many of the claims that can be tested hold, how many would at most if there were nothing to find, and how
     many of those that hold remain after Holm's correction (1979) over all that can be tested; `at_least_p`: do not, but
-    their nulls, as they were drawn, can give no smaller p. What is said twice is counted once."""
-    claims = distinct(claims)
+    their nulls, as they were drawn, can give no smaller p."""
     tested = [claim for claim in claims if claim["verdict"] != UNTESTABLE]
     holds = np.array([claim["verdict"] == HOLDS for claim in tested], bool)
     p = np.array([_p(claim) for claim in tested], float)
@@ -157,21 +156,3 @@ def family_in_words(of: Mapping[str, Any]) -> str:
     )
     few = f" Of the others {of['at_least_p']} could not, as their nulls give no smaller p."
     return said + few * bool(of["at_least_p"])
-
-
-def distinct(claims: Claims) -> list[Mapping[str, Any]]:
-    """The claims without those of the book's own that say the same as another, as chapters 1 and 6 do of natural text,
-    where another is one of the paper's or comes first."""
-    again: set[str] = set()
-    for ids in repeated(sorted(claims, key=lambda claim: claim["row"] == "own")):
-        again.update(ids[1:])
-    return [claim for claim in claims if claim["id"] not in again or claim["row"] != "own"]
-
-
-def repeated(claims: Claims) -> list[list[str]]:
-    """The ids of claims that say the same: of one experiment, series, reading and items, as their numbers show."""
-    same: dict[str, list[str]] = {}
-    for claim in claims:
-        what = (claim["experiment"], claim["series"], claim["reading"], claim["n"], claim["evidence"]["values"])
-        same.setdefault(repr(what), []).append(claim["id"])
-    return [ids for ids in same.values() if len(ids) > 1]

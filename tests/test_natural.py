@@ -1,5 +1,6 @@
 """What is asked of any model: questions about CLDR's names, texts by type, and which kind of items a chapter takes."""
 
+import re
 import shutil
 from collections import Counter
 
@@ -70,7 +71,7 @@ def test_texts_of_a_type_are_the_worlds_or_the_samples():
     world = natural.pairs(20, seed=3)
     assert world == {n: facts.similarity_pairs(facts.prompts(n, 20, seed=3)) for n in facts.TYPES}
     assert {some.source for some in world.values()} == {GENERATED}
-    found = natural.pairs(252, seed=3, data_dir=SAMPLES)
+    found = natural.pairs(252, seed=3, data_dir=SAMPLES, ending="continued")
     assert [*found] == [*OTHERS, "digits"]
     said = {s.id: s for s in languages.parallel_sentences(252, seed=3, data_dir=SAMPLES)}
     for name in OTHERS:
@@ -87,6 +88,23 @@ def test_texts_of_a_type_are_the_worlds_or_the_samples():
     assert natural.shown(None) == (facts.SENTENCES, facts.english_words())
     both = natural.asked_types(30, seed=0, data_dir=SAMPLES)
     assert all({*item.targets} == {*item.wrong} == {"english", "own"} for _, items in both.values() for item in items)
+
+
+@pytest.mark.parametrize("language", OTHERS)
+def test_chapter_1_asks_about_names_that_share_no_word_and_nothing_that_chapter_6_asks(language):
+    found = natural.pairs(252, seed=0, data_dir=SAMPLES)
+    assert [*found] == [*OTHERS, "digits"]
+    pairs, rows = found[language], {(row["kind"], row["english"]): row for row in languages.names()}
+    assert len({pair.cluster for pair in pairs}) >= 60 and pairs.source == "CLDR"
+    for pair in pairs:
+        row = rows[pair.group, pair.cluster]
+        for text, name in ((pair.a, language), (pair.b, "english")):
+            assert text == natural.asked()[pair.group][name].format(row[name])
+        assert not {*re.findall(r"\w+", row[language].lower())} & {*re.findall(r"\w+", row["english"].lower())}
+    assert sum(pairs.dropped.values()) + len(pairs) == sum(row["kind"] in natural.asked() for row in rows.values())
+    sentences = languages.parallel_sentences(252, seed=0, data_dir=SAMPLES)
+    asked = {text for some in languages.pair_sets(sentences) for pair in some.pairs for text in (pair.a, pair.b)}
+    assert not asked & {text for pair in pairs for text in (pair.a, pair.b)}
 
 
 def given(tmp_path, model_id, **more):
@@ -124,7 +142,7 @@ def test_a_public_model_on_generated_items_is_warned(tmp_path, tiny_folder):
     told = {}
     for items, some in (
         ("generated", facts.prompts("spanish", 3)),
-        ("natural", natural.pairs(9, seed=0, data_dir=SAMPLES)["spanish"]),
+        ("natural", natural.pairs(9, seed=0, data_dir=SAMPLES, ending="continued")["spanish"]),
     ):
         chapter = begin("test", given(tmp_path, tiny_folder, items=items))
         chapter.results.run("one", [some], lambda: pd.DataFrame({"value": [1.0]}))

@@ -20,13 +20,10 @@ from semhub_utils.rows import (
     NOT_RUN,
     PAPER,
     RULES,
-    by_own,
     by_row,
-    distinct,
     family,
     family_in_words,
     holm,
-    repeated,
 )
 from semhub_utils.verdicts import EXPLAINED, HOLDS, INCONCLUSIVE, NOT, UNTESTABLE, WEAKLY
 
@@ -134,20 +131,6 @@ def test_the_family_counts_what_can_be_tested_by_the_larger_p():
     assert family([])["tested"] == 0
 
 
-def test_the_same_said_twice_is_seen():
-    once, again, other = claim("a/x"), claim("a/x", id="other/a/x"), claim("a/x", id="more/a/x", n=39)
-    assert repeated([once, again, other]) == [["chapter/a/x", "other/a/x"]] and repeated([once, other]) == []
-
-
-def test_what_is_said_twice_is_counted_once():
-    """The paper's claim stays, whichever chapter came first."""
-    own, papers = claim("a/x", row="own", paper=None), claim("a/x", id="other/a/x")
-    other = claim("a/x", id="more/a/x", row="own", paper=None, n=39)
-    assert distinct([own, papers, other]) == [papers, other]
-    assert family([own, papers, other])["claims"] == 2
-    assert [row["experiment"] for row in by_own([own, papers, other])] == ["more/a"]
-
-
 # ---- in the folder of results ----
 
 
@@ -170,7 +153,7 @@ def test_rows_are_there_after_every_chapter_and_know_all_of_them(tmp_path):
     assert (one["schema"], one["model"], one["revision"]) == (results.SCHEMA, "organism:hub", None)
     both = finish(tmp_path, "audio", (words, {"row": 19, "paper": "So."}), (digits, {}))
     assert both["rows"][4] == one["rows"][4] and both["rows"][18]["verdict"] == HOLDS
-    assert both["chapters"] == ["arithmetic", "audio"] and both["family"]["claims"] == 3  # digits once
+    assert both["chapters"] == ["arithmetic", "audio"] and both["family"]["claims"] == 4
     assert {row["verdict"] for row in both["rows"]} == {NOT_RUN, "holds for digits", HOLDS}
     again = finish(tmp_path, "arithmetic", (words, paper))
     assert again["rows"][4]["verdict"] == HOLDS and again["family"]["claims"] == 3

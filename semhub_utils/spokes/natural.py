@@ -6,7 +6,7 @@ such world is told by nothing else what is wanted.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from importlib.resources import files
@@ -19,13 +19,12 @@ from semhub_utils.spokes import arithmetic, facts
 from semhub_utils.spokes.code import programs
 from semhub_utils.spokes.items import Items, LensItem, Pair, Twin
 from semhub_utils.spokes.languages import (
-    CONTINUATION,
     NTREX,
-    known_continuation,
     names,
     pair_sets,
     parallel_sentences,
     word_counts,
+    words_compared,
 )
 
 SHOTS, SAME = 3, 4
@@ -55,27 +54,35 @@ def words(data_dir: str | Path | None) -> dict[str, set[str]]:
 
 
 def pairs(
-    n: int,
-    *,
-    seed: int,
-    data_dir: str | Path | None = None,
-    tokenizer: Callable | None = None,
-    ending: str = "continued",
-    held_out: bool = True,
+    n: int, *, seed: int, data_dir: str | Path | None = None, ending: str = "", held_out: bool = True
 ) -> dict[str, list[Pair]]:
     """Up to `n` texts of each type, each with its English, by type: facts of the shipped models' world, held out or
-    taught; or sentences with this ending (`languages.ended`), and sums and products in digits and words."""
+    taught; or sums and products in digits and words, and, with an ending (`languages.ended`), sentences that end so,
+    without one, questions of `asked`, about names that have no word in common with the English ones."""
     if data_dir is None:
         chosen = {name: facts.prompts(name, n, seed=seed, held_out=held_out) for name in facts.TYPES}
         return {name: facts.similarity_pairs(some) for name, some in chosen.items()}
-    continuation = known_continuation(tokenizer) if tokenizer else CONTINUATION
+    sums = {"digits": arithmetic.similarity_pairs(arithmetic.items(n, seed))}
+    if not ending:
+        return {name: _named(name).draw(n, seed) for name in NTREX if name != "english"} | sums
     sentences = parallel_sentences(n, seed=seed, data_dir=data_dir)
     found = {}
-    for some in pair_sets(sentences, continuation):
+    for some in pair_sets(sentences):
         if some.ending == ending and some.series in sentences[0].texts:
             found[some.series] = some.pairs
             some.pairs.dropped.update(some.dropped)
-    return found | {"digits": arithmetic.similarity_pairs(arithmetic.items(n, seed))}
+    return found | sums
+
+
+def _named(language: str) -> Items:
+    found = Items(source="CLDR")
+    for row in (row for row in names() if row["kind"] in asked()):
+        texts = (asked()[row["kind"]][name].format(row[name]) for name in (language, "english"))
+        if words_compared(row[language]) & words_compared(row["english"]):
+            found.drop("a word in common", row["english"])
+        else:
+            found.append(Pair(f"{row['kind']} {row['english']}", *texts, row["kind"], row["english"]))
+    return found
 
 
 def of_a_language(n: int, *, data_dir: str | Path | None = None, **given) -> tuple[str, list[Pair]]:
@@ -133,9 +140,10 @@ def asked() -> dict[str, dict[str, str]]:
 
 
 def asked_types(n: int, *, seed: int, data_dir: str | Path) -> dict[str, tuple[list[Pair], list[LensItem]]]:
-    """By type, `pairs` and what the lens is asked, "english" and "own": the answers of `questions`, and of sums."""
+    """By type, `pairs` of sentences, or sums, and what the lens is asked, "english" and "own": the answers of
+    `questions`, and of sums."""
     found = {}
-    for name, some in pairs(n, seed=seed, data_dir=data_dir).items():
+    for name, some in pairs(n, seed=seed, data_dir=data_dir, ending="continued").items():
         if name == "digits":
             items = [
                 replace(item, **{of: _renamed(getattr(item, of)) for of in ("targets", "wrong")})

@@ -13,9 +13,6 @@ from axe_playwright_python.sync_playwright import Axe
 from conftest import DESK, DISK, PAGES, PHONE, SITE, Visit
 from playwright.sync_api import TimeoutError
 
-from semhub_utils.results import load_claims
-from semhub_utils.rows import repeated
-
 CHARTS = ".semhub-vega"
 MOST = 2.5e6  # bytes that a page may ask for, compressed
 WORDS = 19_000  # that all chapters may show, folds closed
@@ -645,12 +642,6 @@ def test_search_finds_a_word(keep, server):
         there.page.wait_for_selector("#search-results li a", timeout=15_000)
         assert there.errors == []
         assert there.outside == []
-
-
-def test_no_two_claims_of_a_model_say_the_same():
-    claims = load_claims(SITE.parent / "results")
-    for model in {claim["model"] for claim in claims}:
-        assert repeated([claim for claim in claims if claim["model"] == model]) == []
 
 
 @pytest.mark.holding("charts")

@@ -65,10 +65,10 @@ def test_languages_that_are_missing_or_blank_are_left_out(tmp_path):
     found = languages.parallel_sentences(9, seed=0, data_dir=folder)
     assert [*found[0].texts] == ["english", "chinese", "french"] and len(found) == 2
     assert found.dropped == {"language without a file or a line": 2} and "spanish" in found.left_out
-    assert natural.of_a_language(9, seed=0, data_dir=folder)[0] == "chinese"
+    assert natural.of_a_language(9, seed=0, data_dir=folder, ending="continued")[0] == "chinese"
     ntrex(folder, chinese=["one", "two"], french=["One.", "Two."])
     with pytest.raises(SemhubError, match="no sentence without a word in common with the English one; NTREX's would"):
-        natural.of_a_language(9, seed=0, data_dir=folder)
+        natural.of_a_language(9, seed=0, data_dir=folder, ending="continued")
     ntrex(folder, chinese=["", ""], french=["", ""])
     with pytest.raises(SemhubError, match="no other language whose lines go with the English ones"):
         languages.parallel_sentences(9, seed=0, data_dir=folder)

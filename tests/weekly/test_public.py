@@ -62,7 +62,7 @@ def test_it_holds_where_the_oracle_finds_the_shape(name):
     depth = np.arange(len(oracle.blocks) + 1) / len(oracle.blocks)
     middle, first = (depth >= 1 / 3) & (depth <= 2 / 3), depth <= 1 / 6
     asked = {k: run["parameters"][k] for k in ("n_items", "seed")}
-    pairs = natural.pairs(asked["n_items"], seed=asked["seed"], data_dir=SAMPLES, tokenizer=tokenizer)
+    pairs = natural.pairs(asked["n_items"], seed=asked["seed"], data_dir=SAMPLES)
     claims, english = {claim["id"]: claim for claim in held.claims}, {}
     for series, some in pairs.items():
         claim = claims[f"hypothesis/similarity/{series}"]
