@@ -15,10 +15,10 @@ import json
 import random
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cache, cached_property, partial
-from itertools import product
+from itertools import count, product
 from os.path import isdir
 from pathlib import Path
 from typing import Any
@@ -96,6 +96,12 @@ class Held:
         own = [claim for claim in self.claims if claim["chapter"] not in other.runs]
         made = self.made | other.made
         return Held(self.name, own + other.claims, self.runs | other.runs, made, other.grid or self.grid)
+
+    def ordered(self, chapters: Sequence[str]) -> "Held":
+        """With claims and runs in the order of these chapters, and then of others."""
+        order = dict(zip(dict.fromkeys([*chapters, *self.runs]), count()))
+        claims = sorted(self.claims, key=lambda claim: order.get(claim["chapter"], len(order)))
+        return replace(self, claims=claims, runs={name: self.runs[name] for name in order if name in self.runs})
 
 
 @cache

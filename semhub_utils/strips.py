@@ -8,7 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from html import escape, unescape
-from itertools import pairwise
+from itertools import chain, pairwise
 
 from .markup import STYLE, Html, cell_text, proper, with_band
 from .rows import of_a_trap
@@ -22,6 +22,9 @@ MARKS = {
     "95% interval": f'<line class="band" {{x}} y1="{HEIGHT / 2}" y2="{HEIGHT / 2}"/>',
     "shuffled": f'<line class="null" {{x}} y1="1" y2="{HEIGHT - 1}"/>',
     "control": f'<line class="control" {{x}} y1="{HEIGHT - 6}" y2="{HEIGHT - 1}"/>',
+    "farther control": "".join(
+        f'<line class="control" {{x}} y1="{HEIGHT - at}" y2="{HEIGHT - 3.5}"/>' for at in (7, 0)
+    ),
     "zero": f'<line class="zero" {{x}} y1="1" y2="{HEIGHT - 1}"/>',
 }
 """What a row's plot is drawn of: x is where it stands."""
@@ -121,34 +124,43 @@ def _untested(claims: Sequence[Mapping]) -> str:
 
 def _plotter(claims: Sequence[Mapping]):
     """Draws one claim's number, interval, null and controls, on an axis that all of them share, in percent of its
-    width: a plot may be narrow, and its dots are not."""
-    marks = [0.0]
-    for claim in claims:
-        controls = [of.get("value") for of in claim.get("controls", {}).values()]
-        marks += [x for x in (claim.get("low"), claim.get("high"), claim.get("null_high"), *controls) if x is not None]
-    low, high = min(marks), max(marks)
+    width: a plot may be narrow, and its dots are not. A control that would take more room than all the others is at
+    the edge."""
+    own = [claim[of] for claim in claims for of in ("low", "high", "null_high") if claim.get(of) is not None]
+    least, most = min([0.0, *own]), max([0.0, *own])
+    near = [x for x in chain(*map(_controls, claims)) if 2 * least - most <= x <= 2 * most - least]
+    low, high = min([least, *near]), max([most, *near])
     scale = (100 - 2 * EDGE) / ((high - low) or 1)
 
     def mark(name: str, *values: float) -> str:
         first, last = (f"{EDGE + (value - low) * scale:.2f}%" for value in (values[0], values[-1]))
         return MARKS[name].format(x=f'cx="{first}"' if name == "number" else f'x1="{first}" x2="{last}"')
 
+    def control(value: float) -> str:
+        if low <= value <= high:
+            return mark("control", value)
+        return MARKS["farther control"].format(x='x1="97%" x2="99%"' if value > high else 'x1="3%" x2="1%"')
+
     def draw(claim: Mapping) -> str:
         null = claim.get("null_high")
-        controls = [of["value"] for of in claim.get("controls", {}).values() if of.get("value") is not None]
         parts = [mark("zero", 0), *([] if null is None else [mark("shuffled", null)])]
-        parts += [mark("control", value) for value in controls]
+        parts += map(control, _controls(claim))
         parts += [mark("95% interval", claim["low"], claim["high"]), mark("number", claim["statistic"])]
         return f'<svg width="100%" height="{HEIGHT}" aria-hidden="true">{"".join(parts)}</svg>'
 
     return draw
 
 
+def _controls(claim: Mapping) -> list[float]:
+    return [of["value"] for of in claim.get("controls", {}).values() if of.get("value") is not None]
+
+
 def _key() -> str:
     """What the marks of plots mean."""
     told = ""
     for name, drawn in MARKS.items():
-        x = 'cx="50%"' if name == "number" else 'x1="0" x2="100%"' if name == "95% interval" else 'x1="50%" x2="50%"'
+        ends = {"95% interval": ("0", "100%"), "farther control": ("30%", "60%")}.get(name, ("50%", "50%"))
+        x = 'cx="50%"' if name == "number" else 'x1="{}" x2="{}"'.format(*ends)
         told += f'<span><svg width="16" height="{HEIGHT}" aria-hidden="true">{drawn.format(x=x)}</svg> {name}</span> '
     return f'<p class="strip-key">{told}</p>'
 

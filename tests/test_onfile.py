@@ -65,6 +65,12 @@ def test_chapters_that_were_not_run_again_stay(results, tmp_path):
     )
 
 
+def test_chapters_stand_in_the_order_that_is_asked_for_and_others_behind():
+    claims = [{"chapter": name, "id": k} for k, name in enumerate(("b", "own", "a", "b"))]
+    held = Held("m", claims, {name: {} for name in ("b", "own", "a")}).ordered(["a", "c", "b"])
+    assert [*held.runs] == ["a", "b", "own"] and [claim["id"] for claim in held.claims] == [2, 0, 3, 1]
+
+
 def test_another_schema_is_one_sentence_and_left_out_of_the_matrix(results, tmp_path):
     folder = record(results, tmp_path / "file")
     written = json.loads(gzip.decompress((folder / "claims.json.gz").read_bytes()))

@@ -90,9 +90,25 @@ def test_what_the_marks_mean_is_drawn_beside_the_strip():
     """Outside the fold, each as it is drawn in a row."""
     section = parsed(strip([{**CLAIM, "verdict": HOLDS}]).html)
     key = section.find("p[@class='strip-key']")
-    assert [text(one) for one in key] == [*MARKS] == ["number", "95% interval", "shuffled", "control", "zero"]
+    assert [text(one) for one in key] == [*MARKS]
+    assert [*MARKS] == ["number", "95% interval", "shuffled", "control", "farther control", "zero"]
     drawn = {(mark.tag, mark.get("class")) for mark in section.find(".//tbody").find(".//svg")}
     assert {(mark.tag, mark.get("class")) for svg in key.iter("svg") for mark in svg} == drawn
+
+
+def test_a_control_far_out_leaves_the_others_their_room():
+    """It stands at its edge; one that is nearer than the others are wide is drawn where it is."""
+
+    def spread(value: float) -> tuple[float, list[float]]:
+        controls = {"control": {"value": value}}
+        svg = parsed(strip([{**CLAIM, "verdict": HOLDS, "controls": controls}]).html).find(".//tbody").find(".//svg")
+        ends = {line.get("class"): (line.get("x1"), line.get("x2")) for line in svg.iter("line")}
+        low, high, *at = (float(x.removesuffix("%")) for of in ("band", "control") for x in ends[of])
+        return high - low, at
+
+    (all_of_it, near), (most, far), (still, below) = spread(0.4), spread(40.0), spread(-40.0)
+    assert all_of_it == pytest.approx(most) == pytest.approx(still)
+    assert EDGE < near[0] < 100 - EDGE < far[0] < far[1] < 100 and 0 < below[1] < below[0] < EDGE
 
 
 def test_a_reason_is_given_once_to_rows_that_share_it():

@@ -25,6 +25,7 @@
     node.append(...inside.filter((one) => one !== null && one !== ""));
     return node;
   };
+  const titled = ({ name }) => name.replace("/", ": ").replaceAll("-", " "); // a claim of the book's own: <chapter>/<claim>
   const cut = (x) => (x === null || x === undefined ? "–" : Math.abs(x) < 1000 ? `${+(+x).toPrecision(3)}` : x.toFixed(0)).replace("-", "−");
   const band = (of) => `${cut(of.statistic ?? of.value)}${of.low === null || of.low === undefined ? "" : ` [${cut(of.low)}, ${cut(of.high)}]`}`;
   const pOf = (p) => (p === null || p === undefined ? null : p < 0.001 ? "p < 0.001" : `p = ${cut(p)}`);
@@ -120,7 +121,7 @@
         const here = body;
         fold.addEventListener("click", () => unfold(here, here.classList.contains("folded")));
       }
-      const name = /^\d+$/.test(row.key) ? `${row.key} ${row.name}` : row.name.replace("/", ": ");
+      const name = /^\d+$/.test(row.key) ? `${row.key} ${row.name}` : titled(row);
       const cells = row.cells.map((cell, k) => made("td", { "data-model": models[k].slug, "data-label": models[k].label }));
       const line = body.appendChild(made("tr", {}, made("th", { scope: "row" }, name, row.said ? made("small", {}, row.said) : null), ...cells));
       line.row = row;
@@ -160,7 +161,7 @@
         const data = await window.semhubModel(td.dataset.model), { key: which } = line.row, type = tools.elements.type.value;
         const mine = data.claims.filter((claim) => (claim.row === "own" ? familyOf(claim) === which : String(claim.row) === which && claim.paper));
         const shown = type ? mine.filter((claim) => claim.id.split("/").slice(2).join("/") === type) : mine;
-        const title = made("h2", {}, `${line.row.name.replace("/", ": ")} on ${data.label} `, made("a", { href: location.hash }, "link"));
+        const title = made("h2", {}, `${titled(line.row)} on ${data.label} `, made("a", { href: location.hash }, "link"));
         const shut = made("button", { type: "button" }, "Close");
         shut.addEventListener("click", () => { away(); button.focus(); });
         inside.replaceChildren(made("div", { class: "claims" }, title, ...shown.map((claim) => strip(claim, marks)), provenance(data, mine, which), shut));
