@@ -28,7 +28,7 @@ import pandas as pd
 
 from . import book
 from .errors import DAMAGED, SemhubError, need, reason
-from .identity import PREFIX, RANDOM, atomically, called, digest, model_label, slug
+from .identity import PREFIX, RANDOM, atomically, called, digest, model_label, sha256_of, slug
 from .results import GRID, KEY, SCHEMA, finished, load_results
 from .rows import WEAKEST_FIRST, by_own, by_row, family
 
@@ -253,6 +253,13 @@ def verify(
     there = {chapter.name: chapter for chapter in book.chapters(root)}
     names = [name for name in held.runs if name in there]
     need(names, f"No chapter of {held.name} on file is in this book; they were {', '.join(held.runs)}.")
+    if weights:
+        from .formats import source_of  # with all that reads models
+
+        known = {sha: name for run in held.runs.values() for name, sha in run.get("files", {}).items()}
+        same = {sha256_of(path) for path in source_of(weights).files(None)} & known.keys()
+        would = " and ".join(sorted({*known.values()}))
+        need(same or not known, f"{weights} holds other weights than were read for {held.name}; {would} would do.")
     if not every:
         names = sorted(random.Random(seed).sample(names, min(SAMPLE, len(names))))
     with tempfile.TemporaryDirectory(prefix="semhub-") as folder:

@@ -277,6 +277,15 @@ def test_verify_runs_chapters_again_as_they_were_and_tells_what_differs(tmp_path
         onfile.verify(Held("m", [], {"gone": {}}), tmp_path)
 
 
+def test_other_weights_than_those_on_file_are_refused_before_anything_runs(monkeypatch):
+    monkeypatch.setattr(book, "run", lambda *given, **more: pytest.fail("a chapter was run"))
+    held = find("HuggingFaceTB/SmolLM2-135M-Instruct", ROOT / onfile.PLACE)
+    with pytest.raises(
+        SemhubError, match="holds other weights than were read .*; SmolLM2-135M-Instruct.Q4_1.gguf would"
+    ):
+        onfile.verify(held, ROOT, weights="organism:hub")
+
+
 def test_random_before_a_name_gives_weights_of_no_training_that_no_control_has(tmp_path):
     model, again = (load_model("random:organism:hub") for _ in range(2))
     hub = load_model("organism:hub")
