@@ -385,13 +385,16 @@ def _need_folder() -> None:
         raise SemhubError(said) from error
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; the exit status: 0 done, 1 failed, 2 something given cannot be used, 130 stopped."""
+def _opened() -> None:
+    """Opens the streams that were closed, as files that are opened would take their places; kernels have them too."""
     for number, name in enumerate(("stdin", "stdout", "stderr")):
-        if getattr(sys, name) is None:  # it was closed, and files that are opened would take its place
+        if getattr(sys, name) is None:
             os.dup2(os.open(os.devnull, os.O_RDWR), number)
-            os.set_inheritable(number, True)  # kernels have it too
+            os.set_inheritable(number, True)
             setattr(sys, name, open(number, "r" if number == 0 else "w", encoding="utf-8", closefd=False))  # noqa: SIM115
+
+
+def _parsed(argv: Sequence[str] | None) -> Options:
     formatter = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser("semhub", description=DESCRIPTION, epilog=EPILOG, formatter_class=formatter)
     parser.add_argument("--version", action="version", version=f"semhub {__version__}")
@@ -401,18 +404,29 @@ def main(argv: Sequence[str] | None = None) -> int:
         sub.set_defaults(function=function)
         for argument, how in (arguments | {"--debug": _flag("show where an error comes from")}).items():
             sub.add_argument(argument, **how)
-    options = parser.parse_args(argv)
+    return parser.parse_args(argv)
+
+
+def _prepared() -> None:
+    """Signals end a command as the keyboard does, a terminal's signs do not, and bars are a line a minute in a log."""
     import signal
 
-    # end a command as the keyboard does, where nothing else was told (nohup); schedulers send USR1 before time is up
+    # where nothing else was told (nohup); schedulers send USR1 before time is up
     for name in ("SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2"):
         if (known := getattr(signal, name, None)) and signal.getsignal(known) == signal.SIG_DFL:
             signal.signal(known, signal.default_int_handler)
-    if hasattr(sys.stdout, "reconfigure"):  # what a terminal cannot write is no end of a command
+    if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="replace")
-    if not sys.stderr.isatty():  # bars are a line a minute there
+    if not sys.stderr.isatty():
         for name, value in {"MININTERVAL": "60", "MAXINTERVAL": "60", "BAR_FORMAT": BAR}.items():
             os.environ.setdefault(f"TQDM_{name}", value)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; the exit status: 0 done, 1 failed, 2 something given cannot be used, 130 stopped."""
+    _opened()
+    options = _parsed(argv)
+    _prepared()
     try:
         _need_folder()
         return options.function(options)
