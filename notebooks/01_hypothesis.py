@@ -119,7 +119,7 @@ heard.curves(
 #
 # Each prompt has an English twin: *el gato sabe* and *the cat can*, `8=3+` and *eight equals to three plus*. Is the twin the nearest of
 # all English prompts of its form, more often than by chance? What prompts of one form share cannot help: all that are compared have it.
-# The book's own models, its {term}`organisms <organism>`, read facts taught in English only, others questions about countries, months and days, and sums.
+# The book's own models, its {term}`organisms <organism>`, read facts taught in English only, others names of countries, months and days, and sums.
 #
 # :::{predict} At which layers will the twin be the nearest?
 # - At the first: equal meanings have equal words

@@ -99,7 +99,7 @@ def test_chapter_1_asks_about_names_that_share_no_word_and_nothing_that_chapter_
     for pair in pairs:
         row = rows[pair.group, pair.cluster]
         for text, name in ((pair.a, language), (pair.b, "english")):
-            assert text == natural.asked()[pair.group][name].format(row[name])
+            assert text.endswith(row[name]) and natural.asked()[pair.group][name].format(row[name]).startswith(text)
         assert not {*re.findall(r"\w+", row[language].lower())} & {*re.findall(r"\w+", row["english"].lower())}
     assert sum(pairs.dropped.values()) + len(pairs) == sum(row["kind"] in natural.asked() for row in rows.values())
     sentences = languages.parallel_sentences(252, seed=0, data_dir=SAMPLES)

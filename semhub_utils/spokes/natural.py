@@ -58,7 +58,8 @@ def pairs(
 ) -> dict[str, list[Pair]]:
     """Up to `n` texts of each type, each with its English, by type: facts of the shipped models' world, held out or
     taught; or sums and products in digits and words, and, with an ending (`languages.ended`), sentences that end so,
-    without one, questions of `asked`, about names that have no word in common with the English ones."""
+    without one, CLDR's names of countries, months and days, each behind its kind (`País: Polonia`), as the last token
+    then holds one thing alone, where they have no word in common with the English ones."""
     if data_dir is None:
         chosen = {name: facts.prompts(name, n, seed=seed, held_out=held_out) for name in facts.TYPES}
         return {name: facts.similarity_pairs(some) for name, some in chosen.items()}
@@ -77,7 +78,7 @@ def pairs(
 def _named(language: str) -> Items:
     found = Items(source="CLDR")
     for row in (row for row in names() if row["kind"] in asked()):
-        texts = (asked()[row["kind"]][name].format(row[name]) for name in (language, "english"))
+        texts = (asked()[row["kind"]][name].partition("{}")[0] + row[name] for name in (language, "english"))
         if words_compared(row[language]) & words_compared(row["english"]):
             found.drop("a word in common", row["english"])
         else:

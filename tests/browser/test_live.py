@@ -284,11 +284,16 @@ def test_a_line_of_ones_own_is_changed_by_nothing_until_a_reader_says_so(there):
     reads(page, lambda: page.get_by_label("or take one").select_option("1"))
     page.wait_for_function("!location.hash.includes('do=')", timeout=20_000)
     assert page.locator(way).input_value() == "add"
+    field.fill("8=3+")  # the line of another question, typed
+    page.wait_for_function("location.hash.includes('do=none')", timeout=20_000)
+    assert page.locator(way).input_value() == "none" and not page.locator(".live-edit td").count()
+    reads(page, lambda: page.get_by_label("or take one").select_option("0"))
+    page.wait_for_function("location.hash.includes('do=none')", timeout=20_000)
 
 
 def test_what_is_no_such_finding_is_told_as_such(there):
-    """Words that it does not know, a turn to another word than the wanted one, English at one layer; a wanted turn is
-    not called wrong. A line without translations offers none."""
+    """Words that it does not know, a turn to another word than the wanted one or at the last layer, English at one
+    layer; a wanted turn is not called wrong. A line without translations offers none."""
     page, away = there().page, "that is not what came out here"
     found, turned, ask = ".live-finding >> nth=0", ".live-edit .live-finding", page.locator(".live-types")
     assert "another line than yours" not in page.inner_text(found) and ask.is_visible()
@@ -304,6 +309,13 @@ def test_what_is_no_such_finding_is_told_as_such(there):
     page.wait_for_function(f"document.querySelector('.live-edit .live-finding').textContent.includes('{away}')")
     page.locator(".live-line input").fill("el qwrt es de color")
     page.wait_for_function("document.querySelector('.live-finding').textContent.includes('another line than yours')")
+    page.locator(".live-line input").fill("qwrt")
+    page.wait_for_function(
+        "document.querySelector('.live-finding').textContent.endsWith('reads nothing of your line.')"
+    )
+    last = there(PAGE + "#in=8").page
+    last.wait_for_function("document.querySelector('.live-edit .live-finding').textContent.includes('It turns')")
+    assert "Layer 8 is the last" in last.inner_text(turned) and "crossed over" not in last.inner_text(turned)
 
 
 def test_unknown_words_of_an_added_line_are_marked_too(there):

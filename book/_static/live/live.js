@@ -302,8 +302,10 @@ const semhubLive = (() => {
       }
       const own = ownType(), at = now.at < 1 || now.at > last ? last : now.at;
       const held = questions[asking()]?.held && own !== "en" && !["islands", UNTRAINED].includes(now.model);
+      const readable = reading.pieces.some((piece) => know.id.has(piece));
       finding.replaceChildren(...spoken(semhubWords.finding(know, reading, at, own, now.model)));
-      if (unknown.querySelector("mark")) finding.prepend(node("p", {}, "It does not know all of these words, so what follows is of another line than yours."));
+      if (!readable) finding.replaceChildren(node("p", {}, "It knows none of these words, so it reads nothing of your line."));
+      else if (unknown.querySelector("mark")) finding.prepend(node("p", {}, "It does not know all of these words, so what follows is of another line than yours."));
       if (held) finding.append(node("p", {}, "No line that it learned from says so in this type: that fact was taught in English alone."));
 
       const columns = reading.pieces.map((piece, k) => ({
@@ -383,7 +385,7 @@ const semhubLive = (() => {
       const changed = known(now.model, editOf());
       if (!changed) { change.result.replaceChildren(node("p", {}, "Reading …")); return; }
       const end = reading.tokens.length - 1, at = (one) => (layer) => know.cell(one, layer, end, own);
-      change.result.replaceChildren(...spoken(semhubWords.outcome(know, reading, changed, own, now.model)));
+      change.result.replaceChildren(...spoken(semhubWords.outcome(know, reading, changed, own, now.model, now.where)));
       change.before.replaceChildren(node("p", { class: "live-where" }, "As it is, it says"), list(at(reading)(L)));
       change.after.replaceChildren(node("p", { class: "live-where" }, "Changed, it says"), list(at(changed)(L)));
       change.rows.replaceChildren(towers("The end of the line, as it is and changed, layer by layer", [{ head: "as it is", mark: "", of: at(reading) }, { head: "changed", mark: "live-chosen", of: at(changed) }], own));
@@ -420,9 +422,10 @@ const semhubLive = (() => {
 
     // --- what a reader does ---
     function choose(changes) {
-      const before = asking();
+      const before = asking(), taken = "text" in changes && "toward" in changes; // one of the page's lines, with what changes it
       Object.assign(now, changes);
-      if (before < 0 !== asking() < 0) now.do = usual(); // what one line was changed by is not the next one's
+      if (taken && before < 0) now.do = usual();
+      if (!taken && before !== asking()) now.do = "none"; // what one line was changed by is not the next one's
       if ("text" in changes && document.activeElement !== input) input.value = now.text;
       drawControls();
       work();

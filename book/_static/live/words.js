@@ -148,8 +148,8 @@ const semhubWords = (() => {
   const cap = (text) => text[0].toUpperCase() + text.slice(1);
 
   // What an edit did to the last word of a line of type `own`; `after.wanted` is what the model says after the line that
-  // the edit leads towards.
-  function outcome(know, before, after, own, model) {
+  // the edit leads towards; `where` is the layer that was changed.
+  function outcome(know, before, after, own, model, where) {
     const L = before.ids.length - 1, at = before.tokens.length - 1;
     const wanted = { text: know.words[after.wanted], kind: know.kind(after.wanted, own), meaning: know.meanings[after.wanted] };
     const [was, now] = [before, after].map((reading) => know.cell(reading, L, at, own)[0]);
@@ -157,6 +157,9 @@ const semhubWords = (() => {
       return [[["Nothing turns: ", "strong"], [model, "model"], [" said "], word(was), [` (${percent(was.p)}) and still says `], word(now), [` (${percent(now.p)}).`]]];
     }
     const turned = [["It turns: ", "strong"], [model, "model"], [" said "], word(was), [` (${percent(was.p)}) and now says `], word(now), [` (${percent(now.p)}).`]];
+    if (where === L) {
+      return [turned, [[`Layer ${L} is the last: no layer is left to use what you wrote, so this is no sign that any would.`]]];
+    }
     const alike = wanted.meaning >= 0 && wanted.meaning === now.meaning, meant = alike && now.p >= CLEAR;
     if (meant && now.kind === own && now.id !== after.wanted) {
       return [turned, [["What came in was English ("], word(wanted), [`); what comes out is ${NAMES[own]}. The meaning crossed over and the language stayed.`]]];
