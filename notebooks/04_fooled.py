@@ -23,7 +23,7 @@
 #
 # - build a fake hub, and say which comparison undoes it;
 # - say how often an instrument cries wolf, and how much it misses;
-# - read *does not hold* as "not seen", and ask how strong a thing would have been seen.
+# - read *does not hold* as "too small to matter" and *inconclusive* as "not seen", and ask what would have been seen.
 
 # %% tags=["remove-cell"]
 import sys
@@ -242,7 +242,7 @@ glue("cosine_few", few**2 / (1 + few**2), ".2f")
 
 # %% [markdown]
 # Four worlds in five are found from a cosine of {glue}`cosine_many` on with {glue}`pairs` pairs (strength {glue}`needs_many`), of {glue}`cosine_few`
-# with 30 ({glue}`needs_few`). So *does not hold*, on few items, may mean *too weak to see*.
+# with 30 ({glue}`needs_few`). So *inconclusive*, on few items, may mean *too weak to see*.
 #
 # ## Live: models that know nothing
 #
@@ -401,8 +401,7 @@ chapter.finish(
 
 # %% [markdown]
 # - A high raw cosine is no evidence. Many things other than meaning make one.
-# - Non-matches remove what *all* items share; comparing and shuffling within groups what *some* share; moving concepts together
-#   what only looks like many items.
+# - Non-matches remove what *all* items share; comparing and shuffling within groups what *some* share.
 # - A verdict needs two numbers beside it: how often it is wrong on nothing, and how strong a thing it can miss.
 #
 # *What would change our mind:* a fake that fools the careful reader more often than one time in twenty. The fakes here have groups that the

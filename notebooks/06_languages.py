@@ -3,7 +3,7 @@
 #
 # [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/semantic-hub-book/semantic-hub-book/blob/main/notebooks/06_languages.ipynb)
 #
-# **When a model reads Chinese, are its middle layers near English?**
+# **When a model reads Chinese, are its middle layers near English, and does it use that?**
 #
 # ```{glue} answer
 # ```
@@ -426,7 +426,7 @@ patches.claims(
 #
 # ## What you learned
 #
-# The question was whether the middle layers of a model that reads Chinese are near English.
+# The question was whether the middle layers of a model that reads Chinese are near English, and used.
 
 # %% tags=["hide-input"]
 chapter.finish(

@@ -235,7 +235,7 @@ needed.claims(
 chapter.finish(
     {
         "concepts": "a state carries its concept into another language's run",
-        "concepts-mean": "the mean over languages carries the concept no worse",
+        "concepts-mean": "the mean over languages carries the concept too",
         "necessity": "without what two languages share, the right continuation falls",
     }
 )

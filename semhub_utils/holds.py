@@ -18,7 +18,7 @@ from .evidence import Sample, depths
 from .identity import PREFIX, called, slug
 from .markup import cell_text, proper, table_box
 from .onfile import Held, short
-from .rows import NOT_RUN, TRAPS, by_own, by_row, family, family_in_words, own_claims
+from .rows import MADE, NOT_RUN, TRAPS, by_own, by_row, family, family_in_words, own_claims
 from .strips import SYMBOLS, for_all, in_a_word
 from .verdicts import EXPLAINED, HOLDS, INCONCLUSIVE, MIN_UNITS, NOT, UNTESTABLE, WEAKLY
 
@@ -28,7 +28,7 @@ GROUPS = {
     "Is it read as the dominant language?": (2, 3, 6, 7, 9, 10, 13, 15, 16, 17, 20),
     "Is it used?": (4, 8, 11, 18, 21),
 }
-OWN, TRAPPED = "The book's own claims", "Traps, stepped into on purpose"
+OWN, TRAPPED, APART = "The book's own claims", "Traps, stepped into on purpose", "Of models that a chapter makes"
 ASKS = (*["languages"] * 2, "layers", "steering", *["arithmetic"] * 4, *["code"] * 3, *["semantics"] * 2)
 ASKS += (*["vision"] * 5, *["audio"] * 3)  # which chapter asks a row
 TEXT_ONLY = "text only"
@@ -52,9 +52,11 @@ def matrix(held: Sequence[Held]) -> list[dict[str, Any]]:
     paper, own = ([of(one.claims) for one in held] for of in (by_row, by_own))
     rows = [(group, str(k), [of[k - 1] for of in paper]) for group, numbers in GROUPS.items() for k in numbers]
     by_name = [{row["experiment"]: row for row in of} for of in own]
-    for name in sorted(dict.fromkeys(row["experiment"] for of in own for row in of), key=TRAPS.__contains__):
-        nothing = {"row": "own", "experiment": name, "verdict": NOT_RUN}
-        rows.append((TRAPPED if name in TRAPS else OWN, name, [of.get(name, nothing) for of in by_name]))
+    every = dict.fromkeys(row["experiment"] for of in own for row in of)
+    for group, some in {OWN: [*every.keys() - {*TRAPS, *MADE}], TRAPPED: TRAPS, APART: MADE}.items():
+        for name in (name for name in every if name in some):
+            nothing = {"row": "own", "experiment": name, "verdict": NOT_RUN}
+            rows.append((group, name, [of.get(name, nothing) for of in by_name]))
     said = {key: _sentences(some) for one in reversed(held) for key, some in own_claims(one.claims).items()}
     return [
         {"group": group, "key": key, "name": of[0]["experiment"], "said": said.get(key, "")}
@@ -127,7 +129,7 @@ def as_html(held: Sequence[Held], predictions: Predictions | None = None) -> str
         said = (f"instruments right {k} of {m}" if one.known else f"as predicted {k} of {m}") * bool(m)
         said = ", ".join(filter(None, ["truth known" * one.known, said]))
         models.append({"slug": slug(one.name), "label": one.label, "known": one.known, "said": said})
-    told = {"models": models, "rows": matrix(held), "kinds": KINDS, "marks": MARKS, "own": [OWN, TRAPPED]}
+    told = {"models": models, "rows": matrix(held), "kinds": KINDS, "marks": MARKS, "own": [OWN, TRAPPED, APART]}
     data = json.dumps(told, ensure_ascii=False, separators=(",", ":")).replace("</", "<\\/")
     text = "\n".join(line or " " for line in as_text(held).splitlines())  # an empty line would end it in Markdown
     plain = f"<noscript><pre>{escape(text)}</pre></noscript>"
@@ -182,8 +184,10 @@ def in_brief(held: Sequence[Held]) -> str:
         some, said = [row for row in rows if row["group"] == group], []
         for name, columns in whose.items():
             of = sum((counts(some, k) for k in columns), Counter())
-            more = f"; {of[UNTESTABLE]} could not be made" * bool(of[UNTESTABLE])
-            found = f"**{_in_a_word(of).lower()}** (yes in {of['yes']} of {of['tested']} tests{more})"
+            weakly = ", weakly" * (0 < of["yes"] == of[WEAKLY])
+            missing = {"could not be made": of[UNTESTABLE], "not made yet": of[NOT_RUN]}
+            more = "".join(f"; {n} {said}" for said, n in missing.items() if n)
+            found = f"**{_in_a_word(of).lower()}** (yes in {of['yes']} of {of['tested']} tests{weakly}{more})"
             none = "it **could not be tested**" if of[UNTESTABLE] else "it was **not tested**"
             said += [f"{name} {found if of['tested'] else none}"] if columns else []
         lines.append(f"- {group} On {', on '.join(said)}.")

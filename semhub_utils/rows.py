@@ -25,6 +25,8 @@ PAPER = (
 """The experiments of arXiv 2411.04986 in the order of its sections; a claim's `row` counts them from 1."""
 TRAPS = ("fooled/raw", "instruments/shared-punctuation", "languages/shared-punctuation")
 """Claims of the book's own, by <chapter>/<claim>, that show how one is fooled: where they hold, nothing was found."""
+MADE = ("fooled/told-apart", "raising/live")
+"""Claims of what a chapter makes itself, whatever model it is run on."""
 NOT_RUN = "not run"
 WEAKEST_FIRST = (NOT, EXPLAINED, INCONCLUSIVE, UNTESTABLE, WEAKLY, HOLDS)
 FAILED = (NOT, EXPLAINED, INCONCLUSIVE)
@@ -72,6 +74,11 @@ def of_a_trap(claim: Mapping[str, Any]) -> bool:
     return _family(claim) in TRAPS
 
 
+def of_the_model(claims: Claims) -> list[Mapping[str, Any]]:
+    """Those that say something of the model: none of TRAPS or MADE, none about the last layer alone."""
+    return [claim for claim in claims if _family(claim) not in (*TRAPS, *MADE) and not _at_the_end(claim)]
+
+
 def _row(row: int | str, named: str, claims: Claims) -> dict[str, Any]:
     each: dict[str, list[Mapping[str, Any]]] = {}
     for claim in claims:
@@ -115,9 +122,10 @@ def _together(types: Mapping[str, tuple[str, str]]) -> str:
 
 
 def family(claims: Claims) -> dict[str, Any]:
-    """How many of the claims that can be tested hold, how many would at most if there were nothing to find, and how
-    many of those that hold remain after Holm's correction (1979) over all that can be tested; `at_least_p`: do not, but
-    their nulls, as they were drawn, can give no smaller p."""
+    """How many of the claims that are `of_the_model` and can be tested hold, how many would at most if there were
+    nothing to find, and how many of those that hold remain after Holm's correction (1979) over all that can be tested;
+    `at_least_p`: do not, but their nulls, as they were drawn, can give no smaller p."""
+    claims = of_the_model(claims)
     tested = [claim for claim in claims if claim["verdict"] != UNTESTABLE]
     holds = np.array([claim["verdict"] == HOLDS for claim in tested], bool)
     p = np.array([_p(claim) for claim in tested], float)
@@ -150,9 +158,9 @@ def holm(p: Float[np.ndarray, " claim"], level: float = WEAK_ALPHA) -> Bool[np.n
 def family_in_words(of: Mapping[str, Any]) -> str:
     """What `family` found, as a reader is told it."""
     said = (
-        f"Of {of['claims']} claims {of['tested']} can be tested, and {of['holds']} of these hold. Were there nothing "
-        f"to find, at most about {of['expected_by_chance']:.2g} would be called so. After Holm's correction for all "
-        f"{of['tested']} (level {of['level']:g}) {of['remain']} of the {of['holds']} remain."
+        f"Of {of['claims']} claims about the model {of['tested']} can be tested, and {of['holds']} of these hold. Were "
+        f"there nothing to find, at most about {of['expected_by_chance']:.2g} would be called so. After Holm's "
+        f"correction for all {of['tested']} (level {of['level']:g}) {of['remain']} of the {of['holds']} remain."
     )
     few = f" Of the others {of['at_least_p']} could not, as their nulls give no smaller p."
     return said + few * bool(of["at_least_p"])

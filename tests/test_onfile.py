@@ -4,6 +4,7 @@ import base64
 import gzip
 import json
 import re
+from collections import Counter
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -317,3 +318,13 @@ def test_the_grid_of_a_model_is_filed_with_its_results_and_handed_to_the_page(re
     assert "</b" not in written and written.startswith('semhubHolds("organism-hub-grid",')
     told = json.loads(written.partition(",")[2].strip().removesuffix(");"))
     assert told["meta"] == kept.meta and base64.b64decode(told["cells"]) == cells
+
+
+def test_no_two_claims_of_a_model_on_file_say_the_same():
+    """Of one experiment, data type, reading and items, as their numbers show."""
+    held, _ = read_all([ROOT / onfile.PLACE])
+    for one in held:
+        said = (
+            (c["experiment"], c["series"], c["reading"], c["n"], *c["evidence"]["values"]) for c in one.claims if c["n"]
+        )
+        assert held and [of for of, n in Counter(said).items() if n > 1] == [], one.name

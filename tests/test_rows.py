@@ -17,13 +17,16 @@ from semhub_utils.evidence import DRAWN_ON, FAMILY, Contrast
 from semhub_utils.results import Run, write_rows
 from semhub_utils.rows import (
     FAILED,
+    MADE,
     NOT_RUN,
     PAPER,
     RULES,
+    TRAPS,
     by_row,
     family,
     family_in_words,
     holm,
+    of_the_model,
 )
 from semhub_utils.verdicts import EXPLAINED, HOLDS, INCONCLUSIVE, NOT, UNTESTABLE, WEAKLY
 
@@ -120,7 +123,7 @@ def test_the_family_counts_what_can_be_tested_by_the_larger_p():
     told = family(claims)
     assert told["claims"] == 5 and told["tested"] == 4 and told["holds"] == 3 and told["remain"] == 1
     said = family_in_words(told)
-    assert "Of 5 claims 4 can be tested, and 3 of these hold." in said and "1 of the 3 remain" in said
+    assert "Of 5 claims about the model 4 can be tested, and 3 of these hold." in said and "1 of the 3 remain" in said
     assert "could not" not in said
     stuck = family([*[claim("a/x", p=0.001, least=0.001)] * 60, claim("a/y", p=0.002, least=0.001)])
     assert (stuck["remain"], stuck["at_least_p"]) == (0, 60)
@@ -129,6 +132,14 @@ def test_the_family_counts_what_can_be_tested_by_the_larger_p():
         "the draws reach as low as Holm's correction asks of so many claims"
     )
     assert family([])["tested"] == 0
+
+
+def test_a_trap_the_last_layer_alone_and_what_a_chapter_makes_are_no_findings_about_the_model():
+    about = [claim("a/x"), claim("a/y", NOT)]
+    beside = [claim(f"{name}/x", id=f"{name}/x") for name in (*TRAPS, *MADE)] + [
+        claim("a/end", window=(4,), n_layers=4)
+    ]
+    assert of_the_model([*about, *beside]) == about and family([*about, *beside]) == family(about)
 
 
 # ---- in the folder of results ----
