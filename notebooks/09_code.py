@@ -105,7 +105,7 @@ ands.curves(
 )
 
 # %% [markdown]
-# In the middle layers *{glue}`likeliest`* is likeliest, as *normed* reads it. Were it *and* between arguments, the word would be no more than
+# In the middle layers *{glue}`likeliest`* is likeliest, as *normed* reads it. Where *and* is likeliest between arguments too, it is no more than
 # what follows commas. Dotted: the {term}`null`, commas of lists and calls taken at random.
 #
 # Is *and* ahead of other words at list commas? Is it likelier there than between arguments? A model that puts *and* after any comma fails

@@ -206,12 +206,13 @@ needs = {name: can.get(name) for name in twins}
 english = readable(model, languages.halves(elsewhere, "english"), lambda t: t.prompt + " " + t.answer)
 draws = used.STAGES[-1 if chapter.own else 1]  # of larger models as many as p = .01 takes
 needed = chapter.run(used.Necessity(english=tuple(english), draws=draws), twins)
-needed.bars(
+erased = {"series": lambda of: of.control.replace("", "what is shared"), "control": ""}
+needed.changed(lambda of: of.assign(reading=of.series, **erased).drop(columns="claim")).bars(
     "necessity",
-    "How far does the right answer fall without what is shared?",
-    alt="Fall of the log-probability of the right continuation by type.",
+    "How far does the right answer fall, by what is erased?",
+    alt="Fall of the log-probability of the right continuation by what is erased, for each data type.",
     y="fall in nats per token",
-    control="",
+    called={"reading": "data type"},
 )
 
 # %% [markdown]

@@ -225,7 +225,8 @@ class Finding:
 
     def changed(self, how: Callable[[pd.DataFrame], pd.DataFrame]) -> "Finding":
         """The finding with another table, made from its own."""
-        return Finding(self.run, how(self.table), self.evidence, self.types)
+        table = how(self.table) if len(self.table) else self.table
+        return Finding(self.run, table, self.evidence, self.types)
 
     def __add__(self, other: "Finding") -> "Finding":
         """Both, one below the other."""

@@ -402,9 +402,10 @@ def sweep_cost(public: Sequence[Held], models: int = 10) -> str:
     least_most = " to ".join(dict.fromkeys(f"{of(rates):.0f}" for of in (min, max) if rates))
     read = f", at {least_most} tokens a second" if rates else ""
     return (
-        f"Of {', '.join(one.label for one in public)} {len(took)} chapters are on file, each of one or more. At their "
-        f"mean times, on one core{read}, all {len(took)} take {hours / models:.1f} hours a model: {models} such models "
-        f"{hours:.0f} hours, 8 chapters at a time {hours / 8:.0f}. Time grows with parameters times tokens.\n"
+        f"{len(took)} chapters are on file, each of one or more of these models: "
+        f"{', '.join(one.label for one in public)}. At their mean times, on one core{read}, all {len(took)} take "
+        f"{hours / models:.1f} hours a model. {models} such models take {hours:.0f} hours, or {hours / 8:.0f} with 8 "
+        f"chapters at a time. Time grows with parameters times tokens.\n"
     )
 
 

@@ -84,7 +84,7 @@ def test_what_a_sweep_costs_comes_from_what_runs_took():
         and "all 2 take 5.5 hours a model" in said
         and "at 10 tokens a second" in said
     )
-    assert "10 such models 55 hours, 8 chapters at a time 7." in said
+    assert "10 such models take 55 hours, or 7 with 8 chapters at a time." in said
     assert "seconds" not in site.sweep_cost([other]) and site.sweep_cost([]).startswith("No results")
 
 
