@@ -86,7 +86,7 @@ listing(
 )
 
 # %% [markdown]
-# The model alone says the right word in {glue}`translated` of the runs; states are moved between these only. They are taken at the *last
+# The model alone says the right word in {glue}`translated` of the runs; a state is moved only where both runs are right. It is taken at the *last
 # token*, where the answer is written, or at the *source word*, where the embedding is simply another word: there a patch has to be above
 # that.
 #
@@ -105,6 +105,7 @@ moved.curves(
     "What does the run say with another concept's state in it?",
     alt="Probability of the four answers by layer of the patch, for states of one language and their mean over several.",
     y="probability of the next word",
+    called={"data_type": "place"},
 )
 
 # %% [markdown]
@@ -115,7 +116,7 @@ moved.curves(
     "concepts",
     "Is the concept apart from its language?",
     alt="P(i in D) minus P(i in B) by layer of the patch, with the null and the controls, for either place.",
-    y="difference of probability",
+    y="P(i in D) minus P(i in B)",
 )
 
 # %% tags=["hide-input"]
@@ -137,7 +138,7 @@ moved.curves(
     "concepts-mean",
     "Does the mean over languages do as well as one?",
     alt="P(i in D) minus P(i in B) by layer of the patch, for the mean state over languages, with null and controls.",
-    y="difference of probability",
+    y="P(i in D) minus P(i in B)",
 )
 
 # %% tags=["hide-input"]

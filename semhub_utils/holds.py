@@ -53,7 +53,7 @@ def matrix(held: Sequence[Held]) -> list[dict[str, Any]]:
     rows = [(group, str(k), [of[k - 1] for of in paper]) for group, numbers in GROUPS.items() for k in numbers]
     by_name = [{row["experiment"]: row for row in of} for of in own]
     every = dict.fromkeys(row["experiment"] for of in own for row in of)
-    for group, some in {OWN: [*every.keys() - {*TRAPS, *MADE}], TRAPPED: TRAPS, APART: MADE}.items():
+    for group, some in {OWN: every.keys() - {*TRAPS, *MADE}, TRAPPED: TRAPS, APART: MADE}.items():
         for name in (name for name in every if name in some):
             nothing = {"row": "own", "experiment": name, "verdict": NOT_RUN}
             rows.append((group, name, [of.get(name, nothing) for of in by_name]))
