@@ -170,7 +170,7 @@ live_evidence.claims(
 #
 # ## The full trainings
 #
-# The same at every checkpoint. Choose a training; the curves are of items that the type was never taught.
+# The same at every checkpoint, of items that the type was never taught. Where a figure has several trainings, choose one.
 #
 # :::{dropdown} And in public models?
 # First each language has representations of its own, which slowly become one {cite:p}`riemenschneider2025compression`; by patching, shared
@@ -287,8 +287,8 @@ layers.curves(
 # %% [markdown]
 # ## What must be seen
 #
-# What the instruments must show in each was written down before it was trained (first table). Where that is not met, it was tried (second
-# table).
+# What the instruments must show in each was written down before it was trained (first table). What was tried until one met it
+# is in the second table.
 
 # %% tags=["hide-input", "hide-output"] mystnb={"code_prompt_show": "Show the table", "code_prompt_hide": "Hide the table"}
 listing(raising.demanded())

@@ -293,7 +293,7 @@ lens.curves(
 )
 
 # %% [markdown]
-# ### Three claims, as differences
+# ### As differences
 #
 # *Over wrong words*: the English of the next word against wrong English words. *Over the word too*: against the word itself as well.
 #

@@ -279,8 +279,7 @@ glue("judge", judge_model or "the steered model itself, unsteered")
 # state. Does what comes next follow the word ({term}`interchange patch`)? Measured is half of the pleasant word's effect minus the
 # unpleasant one's, over ten pairs; the pair that is written does not count.
 #
-# The trap: any sentence there moves the next word. Only the gap between pleasant and unpleasant is sentiment. *No patch* has a wide band,
-# as the prompts' own last states differ; with one state written over them all, their answers are nearly alike.
+# The trap: any sentence there moves the next word. Only the gap between pleasant and unpleasant is sentiment.
 #
 # :::{predict} A whole state says more than a difference. Will it move sentiment where the vector did not?
 # - Yes, in English and beyond

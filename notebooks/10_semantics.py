@@ -177,8 +177,8 @@ swapped.curves(
 )
 
 # %% [markdown]
-# Is it who, or which name stands last? The next figure parts the forms by whether they keep the sentence's order of names. Who knows who
-# did it is above zero in both.
+# Is it who, or which name stands last? The next figure parts the forms by whether they keep the sentence's order of names. A model that
+# knows who did it is above zero in both.
 
 # %% tags=["hide-input", "hide-output"] mystnb={"code_prompt_show": "Does it depend on the order of the names?"}
 swapped.curves(

@@ -91,7 +91,7 @@ def _row(claim: Mapping, plot, above: Mapping) -> str:
     told = bool(above) and _failed(claim) == _failed(above)
     told &= all(claim.get(of) == above.get(of) for of in ("verdict", "by"))
     link = f'<a class="strip-link" href="#{at}" aria-label="Link to this claim">#</a>'
-    word = escape(_word(claim).capitalize())
+    word, said = escape(_word(claim).capitalize()), _said(claim).replace(", ", ",\u00a0")  # an interval is one line
     failed = "" if told or verdict in (HOLDS, EXPLAINED) else f": {_failed(claim)}"
     why = f'<span class="strip-why">{escape(failed)}</span>'
     passes, layer, last = claim.get("where") or (), claim.get("layer"), claim.get("n_layers") or 0
@@ -99,7 +99,7 @@ def _row(claim: Mapping, plot, above: Mapping) -> str:
     return (
         f'<tr id="{at}" data-verdict="{verdict}"><th scope="row">{escape(_name(claim))}{link}</th>'
         f'<td class="strip-verdict"><span aria-hidden="true">{SYMBOLS[verdict]}</span> {word}{why}</td>'
-        f'<td class="strip-plot">{plot(claim)}</td><td class="strip-value">{_said(claim)}'
+        f'<td class="strip-plot">{plot(claim)}</td><td class="strip-value">{said}'
         f'<span class="strip-unit"> {escape(claim.get("unit") or "")}</span></td>'
         f'<td class="strip-where">{escape(where)}</td></tr>'
     )
