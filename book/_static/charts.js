@@ -47,7 +47,7 @@
     const wide = 30 + 6.5 * Math.max(...names.map((name) => name.length), 0);
     return names.length && names.length <= 6 && wide < 0.33 * width && width >= 560 ? wide : 0;
   }
-  function named(compiled, wide, colour) {
+  function named(compiled, wide, colour, others) { // others: what a legend names all the same
     const lines = compiled.marks.find(({ marks }) => marks?.some(({ type, encode }) => type === "line" && encode.update.strokeDash?.field)); // not the null's
     if (!lines) return compiled;
     const { x, y, stroke, strokeDash, opacity } = lines.marks[0].encode.update, { facet } = lines.from, field = `datum["${y.field}"]`;
@@ -75,7 +75,8 @@
       { type: "rule", name: "line_ways", aria: false, interactive: false, from, encode: { update: { ...start, stroke, strokeDash, strokeWidth: { value: 1.5 } } } },
       { type: "text", name: "line_names", aria: false, interactive: false, from, encode: { update: { ...text, ...look } } },
     );
-    return { ...compiled, legends: [] };
+    const legends = others.length ? compiled.legends.map((legend) => ({ ...legend, values: others })) : [];
+    return { ...compiled, legends };
   }
 
   async function draw(box) {
@@ -84,7 +85,8 @@
     spec.config = merge(spec.config ?? {}, themeConfig());
     box.room = box.target.clientWidth;
     box.beside = beside(spec, box.room);
-    const patch = (compiled) => (box.beside ? named(compiled, box.beside, spec.config.legend.labelColor) : compiled);
+    const others = (spec.layer ?? []).some(({ encoding }) => encoding?.strokeDash?.datum === "null") ? ["null"] : [];
+    const patch = (compiled) => (box.beside ? named(compiled, box.beside, spec.config.legend.labelColor, others) : compiled);
     const result = await vegaEmbed(box.target, spec, { actions: false, renderer: "svg", patch, tooltip: { theme: root.dataset.theme } });
     box.finalize?.();
     box.view = result.view;

@@ -60,7 +60,8 @@ UNFIT = f"""() => [...document.querySelectorAll("{CHARTS}")].filter((c) => {{
 NAMED = f"""() => [...document.querySelectorAll("{CHARTS}")].filter(
   (chart) => chart.spec.layer?.some((of) => of.encoding?.strokeDash)).map((chart) => ({{
   beside: [...chart.querySelectorAll(".line_names text")].map((text) => text.getBoundingClientRect().toJSON()),
-  legend: chart.querySelectorAll(".role-legend-entry text").length,
+  legend: [...chart.querySelectorAll(".role-legend-entry text")].map((text) => text.textContent),
+  null: chart.spec.layer.some(({{ encoding }}) => encoding?.strokeDash?.datum === "null"),
   all: chart.spec.usermeta.ends.length,
   right: chart.querySelector("svg").getBoundingClientRect().right,
 }}))"""
@@ -246,9 +247,10 @@ def test_charts_follow_the_colour_mode_and_keep_settings(desk, modes):
 
 @pytest.mark.holding("charts")
 def test_lines_are_named_at_their_ends_or_in_a_legend(desk, widths):
-    """At a desk, where a chart has six names at most: none on another. On a phone in the legend."""
+    """At a desk, where a chart has six names at most: none on another, and the null in a legend of its own. On a phone
+    all in the legend."""
     charts = widths[DESK["width"]]["named"]
-    assert all(bool(of["beside"]) != bool(of["legend"]) for of in charts)
+    assert all(of["legend"] == ["null"] * of["null"] if of["beside"] else of["legend"] for of in charts)
     for of in charts:
         assert 6 < of["all"] or of["beside"]
         rows = sorted(of["beside"], key=lambda box: box["top"])
