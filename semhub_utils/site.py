@@ -152,9 +152,10 @@ def stage(executed: Iterable[Path], target: Path, *, root: Path, results: Path, 
     for name in ("_config.yml", "_toc.yml", "tests/test_added_experiment.py"):  # book/architecture.md shows the last
         shutil.copy(root / name, target / name)
     held, refused = read_all([root / PLACE, results, *beside])
-    held = [one.ordered([chapter.name for chapter in book.chapters(root)]) for one in held]
+    chapters = book.chapters(root)
+    held = [one.ordered([chapter.name for chapter in chapters]) for one in held]
     there, pages_of, public = {path.name: path for path in executed}, {}, [one for one in held if not one.known]
-    for chapter in book.chapters(root):
+    for chapter in chapters:
         source = there.get(chapter.path.name)
         need(source, f"Chapter {chapter.stem} was not executed; run `make book`.")
         number = chapter.stem.partition("_")[0].lstrip("0")

@@ -94,6 +94,12 @@ def test_where_nothing_is_left_the_reason_is_told(run, lens):
     assert lens.bars("third", "Which?", y="p", **WORDS).text == "No item is left to be drawn."
 
 
+def test_a_table_of_nothing_is_not_changed(run):
+    """It has none of the columns that a change reads, and the figure says that there is nothing."""
+    changed = Finding(run, pd.DataFrame()).changed(lambda of: of.assign(series=of.control))
+    assert len(changed.table) == 0
+
+
 def test_claims_are_judged_with_what_each_needs(run):
     of = {name: replace(found(), claim=f"similarity/{name}", series=name) for name in ("spanish", "zh", "de")}
     raw = replace(of["spanish"], reading="raw")

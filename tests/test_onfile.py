@@ -322,9 +322,10 @@ def test_the_grid_of_a_model_is_filed_with_its_results_and_handed_to_the_page(re
 
 def test_no_two_claims_of_a_model_on_file_say_the_same():
     """Of one experiment, data type, reading and items, as their numbers show."""
-    held, _ = read_all([ROOT / onfile.PLACE])
+    held, refused = read_all([ROOT / onfile.PLACE])
+    assert held and not refused
     for one in held:
         said = (
             (c["experiment"], c["series"], c["reading"], c["n"], *c["evidence"]["values"]) for c in one.claims if c["n"]
         )
-        assert held and [of for of, n in Counter(said).items() if n > 1] == [], one.name
+        assert [of for of, n in Counter(said).items() if n > 1] == [], one.name
