@@ -302,13 +302,11 @@ class Sample:
         """Means over units, and seeds, drawn with replacement; the same units for the same seed, so that differences
         of two samples of the same items are paired."""
         sums, sizes = self._sums()
-        m, n_seeds = len(np.unique(self.units)), len(sums)
-        there = np.unique(self.units)
-        of_units = np.zeros((DRAWS, sums.shape[1]))
-        of_units[:, there], of_seeds = _times(m, DRAWS, seed), _times(n_seeds, DRAWS, seed + 1)
-        of_both = (of_units @ sums.swapaxes(0, 1).reshape(sums.shape[1], -1)).reshape(DRAWS, n_seeds, -1)
-        total = np.einsum("ds,dsl->dl", of_seeds, of_both)
-        return total / np.maximum((of_seeds * (of_units @ sizes.T)).sum(1), 1e-300)[:, None]
+        both = np.dstack([sums, sizes]).swapaxes(0, 1)[np.unique(self.units)]  # [unit, seed, layer and the size]
+        of_units, of_seeds = _times(len(both), DRAWS, seed), _times(len(sums), DRAWS, seed + 1)
+        drawn = (of_units @ both.reshape(len(both), -1)).reshape(DRAWS, len(sums), -1)
+        total = np.einsum("ds,dsl->dl", of_seeds, drawn)
+        return total[:, :-1] / np.maximum(total[:, -1:], 1e-300)
 
     def bounds(
         self, inside: Bool[np.ndarray, " layer"] | None = None, *, outcome: bool = False, seed: int = 0
@@ -336,7 +334,8 @@ def _band(
     """By the largest studentised deviation on either side; of one layer, this is the percentile interval."""
     apart, level = draws - mean, (1 + LEVEL) / 2
     spread = np.maximum(apart.std(0), 1e-300)
-    below, above = (np.quantile(sign * apart / spread, level, axis=0) for sign in (-1, 1))
+    below, above = np.quantile(apart / spread, (1 - level, level), axis=0)
+    below = -below
     if inside.any():
         for side, sign in ((below, -1), (above, 1)):
             side[inside] = np.quantile((sign * apart[:, inside] / spread[inside]).max(1), level)

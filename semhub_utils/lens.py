@@ -20,6 +20,7 @@ from typing import ClassVar
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.nn.functional import pad
 
 from semhub_utils.errors import SemhubError, in_memory, out_of_memory
 from semhub_utils.inputs import Prompt
@@ -231,7 +232,9 @@ def word_logprobs(
     logprob: Float[Tensor, "*site target"], groups: Sequence[Sequence[int]]
 ) -> Float[Tensor, "*site word"]:
     """Log-probability of words from that of their forms: log-sum-exp over the columns in each group."""
-    return torch.stack([logprob[..., list(group)].logsumexp(-1) for group in groups], dim=-1)
+    none, most = logprob.shape[-1], max(map(len, groups))
+    columns = torch.tensor([[*group, *[none] * (most - len(group))] for group in groups], device=logprob.device)
+    return pad(logprob, (0, 1), value=-torch.inf)[..., columns].logsumexp(-1)
 
 
 # One block of rows against the whole vocabulary

@@ -426,7 +426,9 @@ def _write(path: Path, data: pa.Table) -> Path:
 
 
 def _read(path: Path) -> tuple[pd.DataFrame, dict[str, Any]] | None:
-    """A table and what was kept with it; None if there is none, or none of ours."""
+    """A table and what was kept with it; None if there is none, or none of ours. SemhubError where it never can be, as
+    a folder is there."""
+    need(not path.is_dir(), f"{path} is a folder, where the table of a step is to be; that folder removed would do.")
     try:
         return _unpacked(pq.read_table(path))
     except (OSError, pa.ArrowInvalid, KeyError, TypeError):

@@ -101,6 +101,18 @@ def test_a_step_is_done_anew_when_what_it_depends_on_changes(tmp_path, monkeypat
         assert calls() == calls() == number
 
 
+def test_a_folder_where_a_step_is_to_be_kept_is_told_before_anything_is_computed(tmp_path):
+    run = Run("arithmetic", Model(), PARAMETERS, tmp_path)
+    run.run("one", ["key"], Counted())
+    [path] = run.parts.glob("one-*.parquet")
+    path.unlink()
+    path.mkdir()
+    again, compute = Run("arithmetic", Model(), PARAMETERS, tmp_path), Counted()
+    with pytest.raises(SemhubError, match=f"{path} is a folder, .*; that folder removed would do.$"):
+        again.run("one", ["key"], compute)
+    assert not compute.calls and path.is_dir()
+
+
 def test_a_killed_run_resumes(tmp_path):
     """A process that dies in its second step leaves the first; nothing half-written is taken for a result."""
     script = """

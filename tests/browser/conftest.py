@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SITE = Path(os.environ.get("SEMHUB_SITE", ROOT / "_build/html")).resolve()
 PAGES = sorted(str(p.relative_to(SITE)) for p in SITE.rglob("*.html") if "_static" not in p.parts)
 DISK = SITE.as_uri() + "/"
-DESK, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
+DESK, PHONE, WIDE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}, {"width": 1900, "height": 900}
 HOLDING = {
     "charts": 'class="semhub-vega"',
     "overlays": "data:image/png",
@@ -35,7 +35,10 @@ ON_PAPER = """async () => {
   for (let k = 0; k < 2000; k++) await null;
   const plain = [...document.querySelectorAll(".semhub-vega")].filter((chart) => !chart.spec.datasets?.pictures);
   const told = [plain.length, plain.filter((chart) => !chart.querySelector("svg path")).length];
-  document.querySelectorAll("details.below-input, details:has(.strip)").forEach((fold) => { fold.open = true; });
+  document.querySelectorAll("details.below-input, details:has(.strip)").forEach((fold) => {
+    fold.toggleAttribute("data-folded", !fold.open);
+    fold.open = true;
+  });
   return told;
 }"""
 HOLDING["widgets"] = "application/vnd.jupyter.widget-view+json"
@@ -83,7 +86,8 @@ def browser():
     names = (os.environ.get("CHROMIUM"), "chromium", "chromium-browser", "google-chrome")
     found = next((path for name in names if name and (path := shutil.which(name))), None)
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        offline = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"
+        browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox", offline])
         yield browser
         browser.close()
 
@@ -108,30 +112,33 @@ def server(tmp_path_factory):
 
 
 class Visit:
-    """A page, open; `outside` (requests beyond `base`, which are refused) and `errors` fill as it loads and is used."""
+    """A page, open; `outside` (requests beyond `base`, which find nothing) and `errors` fill as it loads and is used.
+    told: what tests have found there, once for all of them."""
 
     def __init__(self, browser, base: str, viewport: dict):
-        self.base, self.outside, self.errors, self.loaded = base, [], [], set()
+        self.base, self.viewport, self.address = base, viewport, None
+        self.errors, self.outside, self.loaded, self.told = [], [], set(), {}
         touched = {"has_touch": True, "is_mobile": True} if viewport == PHONE else {}
         self.context = browser.new_context(viewport=viewport, color_scheme="light", **touched)
-        self.context.route("**/*", self._route)
         self.page = self.context.new_page()
-        self.page.on("request", lambda r: self.loaded.add(r.url.removeprefix(base).partition("?")[0]))
+        self.page.on("request", lambda r: self._asked(r.url))
         self.page.on("console", lambda m: self.errors.append(m.text) if m.type == "error" else None)
         self.page.on("pageerror", lambda e: self.errors.append(str(e)))
         self.page.on("requestfailed", lambda r: self.errors.append(f"{r.url}: {r.failure}"))
         self.page.on("response", lambda r: self.errors.append(f"{r.url}: {r.status}") if r.status >= 400 else None)
 
-    def _route(self, route):
-        url = route.request.url
-        if url.startswith((self.base, "data:", "blob:")):
-            route.continue_()
-        else:
+    def _asked(self, url: str):
+        self.loaded.add(url.removeprefix(self.base).partition("?")[0])
+        if not url.startswith((self.base, "data:", "blob:", "about:")):
             self.outside.append(url)
-            route.abort()
 
     def open(self, address: str, unfold: bool = False) -> "Visit":
         """unfold: with what lies in folds of cells to be seen; before, as no reader has come near: see `ON_PAPER`."""
+        if self.address:  # what the page before still asks for is not this one's
+            self.page.goto("about:blank")
+            self.page.set_viewport_size(self.viewport)
+            self.errors, self.outside, self.loaded, self.told = [], [], set(), {}
+        self.address = address
         self.page.goto(self.base + address, wait_until="load")
         if unfold:  # also where a page leads on to another
             self.on_paper = self.page.wait_for_function(ON_PAPER).json_value()
@@ -168,23 +175,21 @@ class Visit:
 
 @pytest.fixture(scope="session")
 def keep(browser):
-    """keep(base, address, viewport): that page, the one before it closed where it is another."""
-    kept = {}
+    """keep(base, address, viewport): that page, in the window that was opened for such pages."""
+    windows: dict[tuple[str, int], Visit] = {}
 
-    def one(*asked) -> Visit:
-        base, address, viewport = asked
-        if kept.get("asked") != asked:
-            if kept:
-                kept["visit"].context.close()
-            kept.update(asked=asked, visit=Visit(browser, base, viewport).open(address, unfold=True))
-        return kept["visit"]
+    def one(base: str, address: str, viewport: dict) -> Visit:
+        key = base, viewport["width"]
+        there = windows[key] = windows.get(key) or Visit(browser, base, viewport)
+        return there if there.address == address else there.open(address, unfold=True)
 
     return one
 
 
 @pytest.fixture
 def desk(keep, request):
-    return keep(DISK, request.param, DESK)
+    """It is wide as it opens, as no chart need be drawn once more to see it so."""
+    return keep(DISK, request.param, WIDE)
 
 
 @pytest.fixture

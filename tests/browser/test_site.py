@@ -14,6 +14,7 @@ from conftest import DESK, DISK, PAGES, PHONE, SITE, Visit
 from playwright.sync_api import TimeoutError
 
 CHARTS = ".semhub-vega"
+CHAPTERS = [page for page in PAGES if page.startswith("notebooks/")]
 MOST = 2.5e6  # bytes that a page may ask for, compressed
 WORDS = 19_000  # that all chapters may show, folds closed
 LONGEST, MINUTES = 12_000, 12  # pixels and minutes of a chapter
@@ -116,7 +117,7 @@ FEW = """() => {
 THIN = """() => {
   const more = [".data-table tbody tr", "[id^=T_] tbody tr", ".semhub-vega svg g > *", "section > dl.py", "dd > dl.py"];
   for (const all of more) document.querySelectorAll(`${all}:nth-child(n + 6)`).forEach((e) => e.remove());
-  document.querySelectorAll("pre > span:nth-child(n + 100)").forEach((e) => e.remove());
+  document.querySelectorAll("pre > span:nth-child(n + 50), .strip dl > :nth-child(n + 13)").forEach((e) => e.remove());
 }"""
 AXE = Axe(f"{AXE_SCRIPT}; axe.configure({{rules: [{{id: 'color-contrast', selector: '[data-few]'}}]}})")
 
@@ -143,63 +144,14 @@ def test_a_page_is_light(desk):
 
 
 @pytest.fixture
-def modes(desk):
-    """What is found in light and in dark, by mode, with sliders put elsewhere before. Redrawing takes long, so it is
-    asked once for all tests of a page; it ends as it began."""
-    if not hasattr(desk, "modes"):
-        page, sliders = desk.page, f"{CHARTS} input[type=range]"
-        first, desk.modes = page.eval_on_selector_all(sliders, "all => all.map((s) => s.value)"), {}
-        page.eval_on_selector_all(sliders, f"all => {{ {SET} all.forEach((s) => set(s)); }}")
-        for mode in ("light", "dark"):
-            desk.mode(mode)
-            desk.modes[mode] = page.evaluate(COLOURS, CHARTS)
-        put = f"(all, to) => {{ {SET} all.forEach((s, k) => {{ if (s.value !== to[k]) set(s, to[k]); }}); }}"
-        page.eval_on_selector_all(sliders, put, first)
-        desk.mode("light")
-    return desk.modes
-
-
-def test_code_has_one_colour_and_a_table_in_a_fold_no_bar(desk, modes):
-    """To its right edge."""
-    assert all(len(of["code"]) <= 1 for of in modes.values())
-    border = "all => all.filter((one) => parseFloat(getComputedStyle(one).borderLeftWidth)).length"
-    assert not desk.page.locator("details details.data-table > summary").evaluate_all(border)
-
-
-def test_one_switch_shows_the_code(desk):
-    """Of a page with folded code, but solutions: all of it, none at first; and what is shown is cut nowhere."""
-    folds = desk.page.locator(".cell:not(.tag_solution) > details.hide.above-input")
-    if not folds.count():
-        return
-    switch = desk.page.get_by_role("button", name="Show code")
-    assert not folds.first.is_visible()
-    switch.press("Enter")
-    assert folds.evaluate_all("all => all.every((fold) => fold.open && fold.checkVisibility())")
-    cut = "all => all.filter((box) => box.scrollWidth > box.clientWidth + 1).map((box) => box.textContent)"
-    assert desk.page.locator(".cell_input pre").evaluate_all(cut) == []
-    desk.page.get_by_role("button", name="Hide code").press("Enter")
-    assert not folds.first.is_visible() and desk.errors == []
-
-
-@pytest.mark.holding("charts")
-def test_every_chart_has_alt_text_and_ink(desk):
-    for chart in desk.page.query_selector_all(CHARTS):
-        assert chart.get_attribute("aria-label").strip()
-        assert chart.query_selector("svg path")
-
-
-@pytest.fixture
-def widths(desk):
-    """What is found where a window is so wide, by width: charts that do not fit, how lines are named, code that is too
-    wide. Redrawing takes long, so it is asked once for all tests of a page; the last width is that of a desk."""
-    if not hasattr(desk, "widths"):
-        desk.widths = {}
-        narrow = [PHONE["width"]] if desk.page.query_selector(CHARTS) else []
-        for width in (*narrow, 1900, DESK["width"]):
-            desk.page.set_viewport_size({"width": width, "height": 900})
-            unfit, named = left(desk.page, UNFIT), desk.page.evaluate(NAMED)
-            desk.widths[width] = {"unfit": unfit, "named": named, "code": too_wide(desk.page) if width == 1900 else []}
-    return desk.widths
+def wide(desk):
+    """What was found where the window was wide, before it became one of a desk: charts that do not fit, and code that
+    is too wide."""
+    if "unfit" not in desk.told:
+        desk.told |= {"unfit": left(desk.page, UNFIT), "code": too_wide(desk.page)}
+        desk.page.set_viewport_size(DESK)
+        desk.settle()
+    return desk.told
 
 
 def left(page, found: str, timeout: int = 5000) -> list:
@@ -226,46 +178,73 @@ def too_wide(page) -> list[str]:
     return found
 
 
-@pytest.mark.holding("charts")
-def test_charts_follow_the_width_of_the_window(widths):
-    assert {width: of["unfit"] for width, of in widths.items() if of["unfit"]} == {}
-
-
-def test_code_is_at_most_75_characters_wide(widths):
+def test_code_is_at_most_75_characters_wide(wide):
     """Also where the window is wide."""
-    assert widths[1900]["code"] == []
+    assert wide["code"] == []
 
 
 @pytest.mark.holding("charts")
-def test_charts_follow_the_colour_mode_and_keep_settings(desk, modes):
-    light, dark = modes["light"], modes["dark"]
-    pairs = [pair for pair in zip(light["words"], dark["words"], strict=True) if "#ffffff" not in pair[0]]
-    assert all(one != other for one, other in pairs)  # white are words on pictures
-    assert {*light["behind"], *dark["behind"]} == {"rgba(0, 0, 0, 0)"}
-    assert light["sliders"] == dark["sliders"] and desk.errors == []
+def test_charts_follow_the_width_of_the_window(desk, wide):
+    assert wide["unfit"] == [] == left(desk.page, UNFIT)
 
 
 @pytest.mark.holding("charts")
-def test_lines_are_named_at_their_ends_or_in_a_legend(desk, widths):
-    """At a desk, where a chart has six names at most: none on another, and the null in a legend of its own. On a phone
-    all in the legend."""
-    charts = widths[DESK["width"]]["named"]
+def test_lines_are_named_at_their_ends_or_in_a_legend(desk, wide):
+    """At their ends where a chart has six names at most: none on another, and the null in a legend of its own."""
+    charts = desk.page.evaluate(NAMED)
     assert all(of["legend"] == ["null"] * of["null"] if of["beside"] else of["legend"] for of in charts)
     for of in charts:
         assert 6 < of["all"] or of["beside"]
         rows = sorted(of["beside"], key=lambda box: box["top"])
         assert all(one["top"] + 12 <= other["top"] for one, other in pairwise(rows))
         assert all(box["right"] <= of["right"] for box in rows)
-    assert all(of["legend"] and not of["beside"] for of in widths[PHONE["width"]]["named"])
     assert desk.errors == []
 
 
 @pytest.mark.holding("charts")
-def test_a_plot_keeps_most_of_the_room(desk, widths):
+def test_a_plot_keeps_most_of_the_room(desk, wide):
     """Room for names at the ends of lines is taken once, not twice."""
     wide = """all => all.map((chart) => [chart.querySelector(".role-frame.root > g > path.background")?.getBBox().width,
       chart.querySelector("svg").getBoundingClientRect().width]).filter(([plot, all]) => plot < 0.54 * all)"""
-    assert widths[DESK["width"]] and desk.page.eval_on_selector_all(f"{CHARTS}:has(.line_names)", wide) == []
+    assert desk.page.eval_on_selector_all(f"{CHARTS}:has(.line_names)", wide) == []
+
+
+@pytest.mark.holding("strips")
+def test_a_chapter_is_read_in_one_sitting(desk, wide):
+    """Its pixels at a desk, with all charts drawn and folds as they come, and its minutes; and charts open on what
+    their text is about."""
+    page, folds = desk.page, "all => all.forEach((fold) => { fold.open = !fold.open; })"
+    page.eval_on_selector_all("[data-folded]", folds)
+    pixels = page.locator(".bd-article").bounding_box()["height"]
+    page.eval_on_selector_all("[data-folded]", folds)
+    [minutes] = map(int, re.findall(r"Time to\s+read: (\d+) min", page.inner_text(".bd-article")))
+    assert pixels <= LONGEST and minutes <= MINUTES
+    figures, first = page.locator("figure"), ":is(select, input:checked)"
+    for title, opens in OPENS.get(desk.address, {}).items():
+        control = figures.filter(has_text=title).locator(first).first
+        assert control.evaluate("c => c.selectedOptions?.[0].text ?? c.value") == opens
+
+
+def test_one_switch_shows_the_code(desk):
+    """Of a page with folded code, but solutions: all of it, none at first; and what is shown is cut nowhere."""
+    folds = desk.page.locator(".cell:not(.tag_solution) > details.hide.above-input")
+    if not folds.count():
+        return
+    switch = desk.page.get_by_role("button", name="Show code")
+    assert not folds.first.is_visible()
+    switch.press("Enter")
+    assert folds.evaluate_all("all => all.every((fold) => fold.open && fold.checkVisibility())")
+    cut = "all => all.filter((box) => box.scrollWidth > box.clientWidth + 1).map((box) => box.textContent)"
+    assert desk.page.locator(".cell_input pre").evaluate_all(cut) == []
+    desk.page.get_by_role("button", name="Hide code").press("Enter")
+    assert not folds.first.is_visible() and desk.errors == []
+
+
+@pytest.mark.holding("charts")
+def test_every_chart_has_alt_text_and_ink(desk):
+    for chart in desk.page.query_selector_all(CHARTS):
+        assert chart.get_attribute("aria-label").strip()
+        assert chart.query_selector("svg path")
 
 
 @pytest.mark.holding("charts")
@@ -321,16 +300,18 @@ def test_overlays_lay_words_on_their_picture_on_a_phone(phone):
 
 @pytest.mark.holding("strips")
 def test_every_strip_opens_and_its_links_work_by_keyboard(desk):
-    """Details by Enter; a link is there when it has the focus, and leads to its row."""
-    page = desk.page
-    for strip in page.locator(".strip").all():
-        strip.locator("summary").press("Enter")
-        assert strip.locator("details").evaluate("d => d.open && d.querySelector('dl').checkVisibility()")
-        strip.locator("summary").press("Enter")
-        for link in strip.locator(".strip-link").all()[:1]:
-            link.focus()
-            page.keyboard.press("Enter")
-            assert page.evaluate("location.hash") == link.get_attribute("href")
+    """Details by Enter; a link is there when it has the focus, and leads to its row. Keys are pressed in the first."""
+    page, strip, seen = desk.page, desk.page.locator(".strip").first, "d => d.querySelector('dl').checkVisibility()"
+    turned = f"[false, true].map((open) => {{ d.open = open; return ({seen})(d); }}).join() === 'false,true'"
+    assert page.locator(".strip details").evaluate_all(f"all => all.every((d) => {turned})")
+    strip.locator("summary").press("Enter")
+    assert not strip.locator("details").evaluate(seen)
+    strip.locator("summary").press("Enter")
+    assert strip.locator("details").evaluate(seen)
+    link = page.locator(".strip-link").first
+    link.focus()
+    page.keyboard.press("Enter")
+    assert page.evaluate("location.hash") == link.get_attribute("href")
     page.evaluate("document.activeElement.blur(); location.hash = 'nothing'")  # the row it leads to shows its link too
     look = """all => all.map((a) => {
       const opacity = () => getComputedStyle(a).opacity;
@@ -376,15 +357,23 @@ def test_units_and_links_of_claims_are_there_on_a_phone(phone):
 
 @pytest.mark.holding("predictions")
 def test_answers_to_a_prediction_reveal_what_is_so(desk):
-    for box in desk.page.locator(".predict").all():
-        shown, buttons = box.locator("details > div"), box.locator("ul button").all()
-        assert len(buttons) > 1 and not shown.is_visible()
-        for button in buttons:
-            button.press("Enter")
-            pressed = [one.get_attribute("aria-pressed") for one in buttons]
-            assert shown.is_visible() and pressed.count("true") == 1 and button.get_attribute("aria-pressed") == "true"
-        assert shown.inner_text().strip()
-        box.locator("summary").press("Enter")
+    """By a key in the first box, as keys press every button; in each, whatever was pressed before."""
+    boxes = desk.page.locator(".predict")
+    assert not boxes.first.locator("details > div").is_visible()
+    boxes.first.locator("ul button").last.press("Enter")
+    assert boxes.first.locator("details > div").is_visible()
+    boxes.first.locator("summary").press("Enter")
+    told = """all => all.map((box) => {
+      const [shown, buttons] = [box.querySelector("details > div"), [...box.querySelectorAll("ul button")]];
+      const before = shown.checkVisibility(), pressed = (one) => one.getAttribute("aria-pressed") === "true";
+      const answers = buttons.map((button) => {
+        button.click();
+        return shown.checkVisibility() && pressed(button) && buttons.filter(pressed).length === 1;
+      });
+      box.querySelector("summary").click();
+      return !before && buttons.length > 1 && answers.every(Boolean) && shown.textContent.trim().length > 0;
+    })"""
+    assert all(boxes.evaluate_all(told))
 
 
 @pytest.mark.holding("charts")
@@ -488,188 +477,6 @@ def test_no_sign_of_a_heading_stands_alone(phone):
     assert longer == []
 
 
-def serious(page, **options) -> list[str]:
-    told = {"resultTypes": ["violations"], "preload": False}  # it cannot ask for the styles of a page from disk
-    told["rules"] = {"region": {"enabled": False}}  # moderate at most
-    found = AXE.run(page, options=told | options).response["violations"]
-    return [
-        f"{v['id']} ({v['impact']}): {node['target']} {node['failureSummary']}"
-        for v in found
-        if v["impact"] in ("serious", "critical")
-        for node in v["nodes"]
-    ]
-
-
-def hard_to_read(visit: Visit) -> list[str]:
-    """What axe finds serious: contrast of a text of each look, as it takes long; in dark nothing else, as a page
-    differs in its colours alone."""
-    found = []
-    for mode, options in {"light": {}, "dark": {"runOnly": ["color-contrast"]}}.items():
-        visit.mode(mode)
-        visit.page.evaluate(THIN)
-        visit.page.evaluate(FEW)
-        found += [f"{mode}: {of}" for of in serious(visit.page, **options)]
-    return found
-
-
-def test_axe_finds_nothing_serious(desk):
-    """With all open that opens."""
-    desk.page.evaluate("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
-    assert hard_to_read(desk) == []
-
-
-def test_below_a_sub_path(phone):
-    assert phone.outside == []
-    assert phone.errors == []
-
-
-def test_fits_a_phone(phone):
-    page = phone.page
-    assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
-    wide = page.evaluate(
-        """() => [...document.querySelectorAll(".bd-article *")].filter((e) => {
-             const right = e.getBoundingClientRect().right;
-             if (right <= innerWidth + 1) return false;
-             if (e.closest("mjx-assistive-mml, .headerlink, .visually-hidden, svg")) return false;
-             for (let p = e; p; p = p.parentElement) {
-               if (["auto", "scroll", "hidden"].includes(getComputedStyle(p).overflowX)
-                   && p.getBoundingClientRect().right <= innerWidth + 1) return false;
-             }
-             return true;
-           }).map((e) => e.outerHTML.slice(0, 120))"""
-    )
-    assert wide == []
-
-
-@pytest.mark.holding("charts")
-def test_a_charts_words_lie_inside_it(phone):
-    cut = """() => [...document.querySelectorAll(".semhub-vega svg")].flatMap((svg) => {
-      const box = svg.getBoundingClientRect();
-      return [...svg.querySelectorAll("text")].filter((text) => {
-        const own = text.getBoundingClientRect();
-        return own.width && (own.top < box.top - 1 || own.bottom > box.bottom + 1 || own.left < box.left - 1
-          || own.right > box.right + 1);
-      }).map((text) => text.textContent);
-    })"""
-    assert phone.page.evaluate(cut) == []
-    for width in (900, PHONE["width"]):  # as when a phone is turned, and back
-        phone.page.set_viewport_size(PHONE | {"width": width})
-        phone.settle()
-        phone.page.wait_for_function(f"!({cut})().length", timeout=10000)
-
-
-@pytest.mark.holding("players")
-def test_a_sound_plays_and_its_words_follow_the_sliders(phone):
-    page = phone.page
-    player = page.locator(".clip-player")
-    player.wait_for()
-    audio, picture, panel = (player.locator(part) for part in ("audio", ".clip-picture img", ".lens-panel"))
-    page.wait_for_function("document.querySelector('.clip-player audio').duration > 0.3")
-    assert audio.evaluate("a => a.src.startsWith('data:audio/wav')") and audio.get_attribute("aria-label")
-    assert picture.evaluate("p => p.naturalWidth") > 20 and "pectrogram" in picture.get_attribute("alt")
-    for mode in ("light", "dark"):  # or the cursor would not stand where the sound is
-        phone.mode(mode)
-        assert picture.evaluate("p => getComputedStyle(p).padding") == "0px"
-    layer, time = player.get_by_label("Layer", exact=True), player.get_by_label("Time", exact=True)
-    for slider, key in ((layer, "ArrowUp"), (time, "ArrowRight"), (layer, "Home"), (time, "End"), (layer, "End")):
-        before = panel.inner_text(), slider.get_attribute("aria-valuetext")
-        slider.press(key)
-        assert (panel.inner_text(), slider.get_attribute("aria-valuetext")) != before
-    seen, clip = set(), player.get_by_label("Clip", exact=True)
-    for option in clip.locator("option").all():
-        clip.select_option(option.get_attribute("value"))
-        seen.add((audio.get_attribute("src"), picture.get_attribute("src"), picture.get_attribute("alt")))
-    assert len(seen) == clip.locator("option").count() > 1
-    page.wait_for_function("document.querySelector('.clip-player audio').duration > 0.3")
-    audio.evaluate("a => { a.muted = true; return a.play(); }")
-    page.wait_for_function("document.querySelector('.clip-player input[id$=time]').value !== '0'", timeout=5000)
-    assert phone.errors == []
-
-
-@pytest.fixture(scope="session")
-def chapters(browser):
-    """Of each chapter at a desk, loaded once: its words as they are shown then; whether its last chart is near, and
-    wanted; which charts in folds are drawn before these are opened, and which of all that a reader comes to are not
-    drawn then; its pixels with all charts drawn and folds closed again; its minutes; what charts open on."""
-    told, there = {}, Visit(browser, DISK, DESK)
-    in_folds = f"[...document.querySelectorAll('details.below-input {CHARTS}')]"
-    drawn, last = "(c) => c.dataset.drawn && c.querySelector('svg path')", there.page.locator(CHARTS).last
-    named = ".map((c) => c.getAttribute('aria-label'))"
-    for page in [page for page in PAGES if page.startswith("notebooks/")]:
-        there.page.goto(DISK + page, wait_until="load")
-        of = told[page] = {"words": there.page.evaluate(SEEN)}
-        of["near"], of["wanted"] = last.evaluate(NEAR)
-        of["early"] = there.page.evaluate(f"() => {in_folds}.filter({drawn}){named}")
-        last.scroll_into_view_if_needed()
-        of["late"] = left(
-            there.page,
-            f"() => [...document.querySelectorAll('{CHARTS}')].slice(-1).filter((c) => !({drawn})(c)){named}",
-            20_000,
-        )
-        for fold in there.page.locator(f"details.below-input:has({CHARTS})").all():
-            fold.locator("summary").first.press("Enter")  # a click could miss while a chart above is being drawn
-            fold.locator(CHARTS).first.scroll_into_view_if_needed()
-        of["late"] += left(there.page, f"() => {in_folds}.filter((c) => !({drawn})(c)){named}", 20_000)
-        there.page.evaluate("document.querySelectorAll('details.below-input').forEach((d) => { d.open = false; })")
-        there.settle()
-        of["pixels"] = there.page.locator(".bd-article").bounding_box()["height"]
-        [of["minutes"]] = map(int, re.findall(r"Time to\s+read: (\d+) min", there.page.inner_text(".bd-article")))
-        figures, first = there.page.locator("figure"), ":is(select, input:checked)"
-        of["opens"] = {
-            chart: figures.filter(has_text=chart)
-            .locator(first)
-            .first.evaluate("c => c.selectedOptions?.[0].text ?? c.value")
-            for chart in OPENS.get(page, {})
-        }
-    assert there.errors == []
-    there.context.close()
-    return told
-
-
-def test_the_chapters_are_short(chapters):
-    """The words that a reader sees at a desk, those of tables too, but not those in drawings, formulas and menus."""
-    counts = {page: of["words"] for page, of in chapters.items()}
-    assert len(counts) == 13 and min(counts.values()) > 500 and sum(counts.values()) <= WORDS, counts
-
-
-def test_a_chapter_is_read_in_one_sitting(chapters):
-    """Its pixels at a desk, with all charts drawn, and its minutes; and charts open on what their text is about."""
-    took = {page: (of["pixels"], of["minutes"]) for page, of in chapters.items()}
-    assert all(pixels <= LONGEST and minutes <= MINUTES for pixels, minutes in took.values()), took
-    assert {page: of["opens"] for page, of in chapters.items() if of["opens"]} == OPENS
-
-
-def test_charts_are_drawn_when_they_come_near(chapters):
-    """The last of several is not there at first, and is when a reader has come to it; one in a fold when that opens."""
-    assert {page: of["wanted"] for page, of in chapters.items()} == {page: of["near"] for page, of in chapters.items()}
-    assert not all(of["near"] for of in chapters.values())
-    assert {page: found for page, of in chapters.items() if (found := of["early"] + of["late"])} == {}
-
-
-def test_without_scripts_charts_are_pictures(browser):
-    context = browser.new_context(viewport=PHONE, java_script_enabled=False)
-    page = context.new_page()
-    for name in [name for name in PAGES if name.startswith("notebooks/")]:
-        page.goto(DISK + name, wait_until="load")
-        charts, pictures = page.locator(CHARTS), page.locator(f"{CHARTS} img")
-        assert 0 < pictures.count() == charts.count() and all(one.get_attribute("alt") for one in pictures.all())
-        sizes = pictures.evaluate_all("some => some.map((one) => [one.naturalWidth, one.clientWidth])")
-        assert all(own > 100 and shown <= PHONE["width"] for own, shown in sizes), name
-    context.close()
-
-
-def test_front_page_leads_into_the_book(keep):
-    keep(DISK, "index.html", DESK).page.wait_for_selector("article h1")
-
-
-def test_search_finds_a_word(keep, server):
-    for base in (DISK, server):
-        there = keep(base, "search.html?q=unembedding", DESK)
-        there.page.wait_for_selector("#search-results li a", timeout=15_000)
-        assert there.errors == []
-        assert there.outside == []
-
-
 @pytest.mark.holding("charts")
 def test_every_chart_is_on_paper(desk):
     """Those that no reader has come near too, by promises alone, as a browser that prints waits for nothing else, but
@@ -718,6 +525,203 @@ def test_only_models_that_can_be_drawn_are_offered_and_the_caption_says_whose_it
         label.locator("select").select_option(index=0)
         page.wait_for_function("([box, own]) => box.innerText === own", arg=[said.element_handle(), own])
     assert desk.errors == before
+
+
+@pytest.fixture
+def modes(desk):
+    """What is found in light and in dark, by mode, with sliders put elsewhere before. Redrawing takes long, so it is
+    asked once for all tests of a page, which is dark then."""
+    if "dark" not in desk.told:
+        sliders = f"{CHARTS} input[type=range]"
+        desk.page.eval_on_selector_all(sliders, f"all => {{ {SET} all.forEach((s) => set(s)); }}")
+        for mode in ("light", "dark"):
+            desk.mode(mode)
+            desk.told[mode] = desk.page.evaluate(COLOURS, CHARTS)
+    return desk.told
+
+
+def test_code_has_one_colour_and_a_table_in_a_fold_no_bar(desk, modes):
+    """To its right edge."""
+    assert all(len(modes[mode]["code"]) <= 1 for mode in ("light", "dark"))
+    border = "all => all.filter((one) => parseFloat(getComputedStyle(one).borderLeftWidth)).length"
+    assert not desk.page.locator("details details.data-table > summary").evaluate_all(border)
+
+
+@pytest.mark.holding("charts")
+def test_charts_follow_the_colour_mode_and_keep_settings(desk, modes):
+    light, dark = modes["light"], modes["dark"]
+    pairs = [pair for pair in zip(light["words"], dark["words"], strict=True) if "#ffffff" not in pair[0]]
+    assert all(one != other for one, other in pairs)  # white are words on pictures
+    assert {*light["behind"], *dark["behind"]} == {"rgba(0, 0, 0, 0)"}
+    assert light["sliders"] == dark["sliders"] and desk.errors == []
+
+
+def serious(page, **options) -> list[str]:
+    told = {"resultTypes": ["violations"], "preload": False}  # it cannot ask for the styles of a page from disk
+    told["rules"] = {"region": {"enabled": False}}  # moderate at most
+    found = AXE.run(page, options=told | options).response["violations"]
+    return [
+        f"{v['id']} ({v['impact']}): {node['target']} {node['failureSummary']}"
+        for v in found
+        if v["impact"] in ("serious", "critical")
+        for node in v["nodes"]
+    ]
+
+
+def hard_to_read(visit: Visit) -> list[str]:
+    """What axe finds serious: contrast of a text of each look, as it takes long; in dark nothing else, as a page
+    differs in its colours alone."""
+    found = []
+    for mode, options in {"dark": {"runOnly": ["color-contrast"]}, "light": {}}.items():
+        visit.mode(mode)
+        visit.page.evaluate(THIN)
+        visit.page.evaluate(FEW)
+        found += [f"{mode}: {of}" for of in serious(visit.page, **options)]
+    return found
+
+
+def test_axe_finds_nothing_serious(desk):
+    """With all open that opens."""
+    desk.page.evaluate("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
+    assert hard_to_read(desk) == []
+
+
+def test_below_a_sub_path(phone):
+    assert phone.outside == []
+    assert phone.errors == []
+
+
+def test_fits_a_phone(phone):
+    page = phone.page
+    assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+    wide = page.evaluate(
+        """() => [...document.querySelectorAll(".bd-article *")].filter((e) => {
+             const right = e.getBoundingClientRect().right;
+             if (right <= innerWidth + 1) return false;
+             if (e.closest("mjx-assistive-mml, .headerlink, .visually-hidden, svg")) return false;
+             for (let p = e; p; p = p.parentElement) {
+               if (["auto", "scroll", "hidden"].includes(getComputedStyle(p).overflowX)
+                   && p.getBoundingClientRect().right <= innerWidth + 1) return false;
+             }
+             return true;
+           }).map((e) => e.outerHTML.slice(0, 120))"""
+    )
+    assert wide == []
+
+
+@pytest.mark.holding("players")
+def test_a_sound_plays_and_its_words_follow_the_sliders(phone):
+    page = phone.page
+    player = page.locator(".clip-player")
+    player.wait_for()
+    audio, picture, panel = (player.locator(part) for part in ("audio", ".clip-picture img", ".lens-panel"))
+    page.wait_for_function("document.querySelector('.clip-player audio').duration > 0.3")
+    assert audio.evaluate("a => a.src.startsWith('data:audio/wav')") and audio.get_attribute("aria-label")
+    assert picture.evaluate("p => p.naturalWidth") > 20 and "pectrogram" in picture.get_attribute("alt")
+    for mode in ("light", "dark"):  # or the cursor would not stand where the sound is
+        phone.mode(mode)
+        assert picture.evaluate("p => getComputedStyle(p).padding") == "0px"
+    layer, time = player.get_by_label("Layer", exact=True), player.get_by_label("Time", exact=True)
+    for slider, key in ((layer, "ArrowUp"), (time, "ArrowRight"), (layer, "Home"), (time, "End"), (layer, "End")):
+        before = panel.inner_text(), slider.get_attribute("aria-valuetext")
+        slider.press(key)
+        assert (panel.inner_text(), slider.get_attribute("aria-valuetext")) != before
+    seen, clip = set(), player.get_by_label("Clip", exact=True)
+    for option in clip.locator("option").all():
+        clip.select_option(option.get_attribute("value"))
+        seen.add((audio.get_attribute("src"), picture.get_attribute("src"), picture.get_attribute("alt")))
+    assert len(seen) == clip.locator("option").count() > 1
+    page.wait_for_function("document.querySelector('.clip-player audio').duration > 0.3")
+    audio.evaluate("a => { a.muted = true; return a.play(); }")
+    page.wait_for_function("document.querySelector('.clip-player input[id$=time]').value !== '0'", timeout=5000)
+    assert phone.errors == []
+
+
+@pytest.mark.holding("charts")
+def test_a_charts_words_lie_inside_it_and_a_phone_can_be_turned(phone):
+    """Names of lines are in the legend. The phone is left turned."""
+    cut = """() => [...document.querySelectorAll(".semhub-vega svg")].flatMap((svg) => {
+      const box = svg.getBoundingClientRect();
+      return [...svg.querySelectorAll("text")].filter((text) => {
+        const own = text.getBoundingClientRect();
+        return own.width && (own.top < box.top - 1 || own.bottom > box.bottom + 1 || own.left < box.left - 1
+          || own.right > box.right + 1);
+      }).map((text) => text.textContent);
+    })"""
+    assert phone.page.evaluate(cut) == []
+    assert all(of["legend"] and not of["beside"] for of in phone.page.evaluate(NAMED))
+    phone.page.set_viewport_size(PHONE | {"width": 900})  # as when a phone is turned
+    phone.settle()
+    phone.page.wait_for_function(f"!({cut})().length", timeout=10000)
+    assert left(phone.page, UNFIT) == []
+
+
+@pytest.fixture(scope="session")
+def chapters(browser):
+    """Of each chapter at a desk, as it opens: its words as they are shown; whether its last chart is near, and wanted;
+    and in every third, which charts in folds are drawn before these are opened, and which of all that a reader comes to
+    are not drawn then."""
+    told, there = {}, Visit(browser, DISK, DESK)
+    in_folds = f"[...document.querySelectorAll('details.below-input {CHARTS}')]"
+    drawn, last = "(c) => c.dataset.drawn && c.querySelector('svg path')", there.page.locator(CHARTS).last
+    named = ".map((c) => c.getAttribute('aria-label'))"
+    for number, page in enumerate(CHAPTERS):
+        there.page.goto(DISK + page, wait_until="load")
+        of = told[page] = {"words": there.page.evaluate(SEEN)}
+        of["near"], of["wanted"] = last.evaluate(NEAR)
+        if number % 3:
+            continue
+        of["early"] = there.page.evaluate(f"() => {in_folds}.filter({drawn}){named}")
+        last.scroll_into_view_if_needed()
+        of["late"] = left(
+            there.page,
+            f"() => [...document.querySelectorAll('{CHARTS}')].slice(-1).filter((c) => !({drawn})(c)){named}",
+            20_000,
+        )
+        for fold in there.page.locator(f"details.below-input:has({CHARTS})").all():
+            fold.locator("summary").first.press("Enter")  # a click could miss while a chart above is being drawn
+            fold.locator(CHARTS).first.scroll_into_view_if_needed()
+        of["late"] += left(there.page, f"() => {in_folds}.filter((c) => !({drawn})(c)){named}", 20_000)
+    assert there.errors == []
+    there.context.close()
+    return told
+
+
+def test_the_chapters_are_short(chapters):
+    """The words that a reader sees at a desk, those of tables too, but not those in drawings, formulas and menus."""
+    counts = {page: of["words"] for page, of in chapters.items()}
+    assert len(counts) == 13 and min(counts.values()) > 500 and sum(counts.values()) <= WORDS, counts
+
+
+def test_charts_are_drawn_when_they_come_near(chapters):
+    """The last of several is not there at first, and is when a reader has come to it; one in a fold when that opens."""
+    assert {page: of["wanted"] for page, of in chapters.items()} == {page: of["near"] for page, of in chapters.items()}
+    assert not all(of["near"] for of in chapters.values())
+    assert {page: found for page, of in chapters.items() if (found := of.get("early", []) + of.get("late", []))} == {}
+
+
+def test_without_scripts_charts_are_pictures(browser):
+    context = browser.new_context(viewport=PHONE, java_script_enabled=False)
+    page = context.new_page()
+    for name in CHAPTERS[::3]:
+        page.goto(DISK + name, wait_until="load")
+        charts, pictures = page.locator(CHARTS), page.locator(f"{CHARTS} img")
+        assert 0 < pictures.count() == charts.count() and all(one.get_attribute("alt") for one in pictures.all())
+        sizes = pictures.evaluate_all("some => some.map((one) => [one.naturalWidth, one.clientWidth])")
+        assert all(own > 100 and shown <= PHONE["width"] for own, shown in sizes), name
+    context.close()
+
+
+def test_front_page_leads_into_the_book(keep):
+    keep(DISK, "index.html", DESK).page.wait_for_selector("article h1")
+
+
+def test_search_finds_a_word(keep, server):
+    for base in (DISK, server):
+        there = keep(base, "search.html?q=unembedding", DESK)
+        there.page.wait_for_selector("#search-results li a", timeout=15_000)
+        assert there.errors == []
+        assert there.outside == []
 
 
 def test_what_holds_is_short_on_a_phone_and_all_of_it_is_reached(browser):
