@@ -30,6 +30,7 @@ from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import AsyncKernelManager
 from jupyter_client.provisioning import LocalProvisioner
 from papermill import execute_notebook
+from papermill.engines import NBClientEngine, papermill_engines
 from papermill.exceptions import PapermillExecutionError, strip_color
 from tqdm.auto import tqdm
 from traitlets.config import Config
@@ -383,6 +384,29 @@ def _kill(started: Sequence[AsyncKernelManager]) -> None:
                 os.killpg(process.pid, signal.SIGKILL) if hasattr(os, "killpg") else process.kill()
 
 
+class Seldom(NBClientEngine):
+    """papermill's own engine, but a notebook is written when a minute is over and at its end, not twice a cell."""
+
+    @classmethod
+    def execute_managed_notebook(cls, nb_man, *given, **more):
+        save, due = nb_man.save, time.monotonic() + progress.EVERY
+
+        def seldom() -> None:
+            nonlocal due
+            if time.monotonic() > due:
+                save()
+                due = time.monotonic() + progress.EVERY
+
+        nb_man.save = seldom
+        try:
+            super().execute_managed_notebook(nb_man, *given, **more)
+        finally:
+            nb_man.save = save
+
+
+papermill_engines.register(Seldom.__name__, Seldom)
+
+
 def _execute(job: Job, kernels: type[AsyncKernelManager], say: Say) -> None:
     """Execute a chapter into its output. PapermillExecutionError is an exception in a cell, others are the kernel's."""
     transport = "tcp" if sys.platform == "win32" else "ipc"  # which no other user of the machine can reach
@@ -392,6 +416,7 @@ def _execute(job: Job, kernels: type[AsyncKernelManager], say: Say) -> None:
             job.chapter.path,
             job.output,
             job.parameters,
+            engine_name=Seldom.__name__,
             kernel_name="python3",
             language="python",
             progress_bar={"desc": job.title, "leave": False, "disable": None},
