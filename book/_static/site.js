@@ -6,6 +6,7 @@ if (location.protocol === "file:") DOCUMENTATION_OPTIONS.SHOW_SEARCH_SUMMARY = f
 // Boxes that scroll can be reached by keyboard, and show where they go on: long formulas, wide tables and outputs, code.
 const BOXES = ".math, mjx-container, pre, .output, .pst-scrollable-table-container, .data-table-scroll, .clip-strip";
 function reachable() {
+  document.querySelectorAll(".bd-article table").forEach(stack);
   for (const box of document.querySelectorAll(`.bd-article :is(${BOXES})`)) {
     const { overflowX, overflowY } = getComputedStyle(box);
     const hides = box.scrollWidth > box.clientWidth || box.scrollHeight > box.clientHeight;
@@ -21,6 +22,22 @@ addEventListener("scroll", ({ target }) => target.matches?.(BOXES) && goesOn(tar
 addEventListener("toggle", reachable, true);
 addEventListener("load", () => (window.MathJax?.startup?.promise ?? Promise.resolve()).then(reachable));
 addEventListener("resize", reachable);
+
+// A table that is wider than a phone is a list there: before each cell stands what its column is called.
+function stack(table) {
+  const head = table.tHead?.rows, own = ".holds, .strip, .lens-grid, .clip-player, .semhub-live";
+  if (table.closest(own) || head?.length !== 1 || !table.checkVisibility()) return;
+  table.classList.remove("stacked");
+  if (innerWidth > 576 || table.scrollWidth <= table.parentElement.clientWidth + 2) return;
+  table.classList.add("stacked");
+  const names = [...head[0].cells].map((cell) => cell.textContent.trim()), roles = { TR: "row", TH: "rowheader", TD: "cell" };
+  for (const cell of table.querySelectorAll("tbody :is(tr, th, td)")) {
+    cell.role = roles[cell.tagName]; // which is lost where it is shown as no part of a table
+    if (names[cell.cellIndex]) cell.dataset.column = `${names[cell.cellIndex]}: `;
+    cell.toggleAttribute("data-empty", !cell.textContent.trim());
+  }
+  table.role = "table";
+}
 
 // One switch for the code that a chapter folds, instead of a bar for each cell. What it was set to holds for all pages.
 addEventListener("DOMContentLoaded", () => {

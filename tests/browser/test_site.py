@@ -438,6 +438,20 @@ def test_what_goes_on_at_the_right_shows_it_on_a_phone(phone):
     assert left(phone.page, cut) == []
 
 
+def test_no_table_goes_on_at_the_right_on_a_phone(phone):
+    """One that is too wide is a list, in which the name of its column stands before each cell; but for lens grids."""
+    wide = """() => [...document.querySelectorAll(".bd-article table")].filter((table) => {
+      const apart = table.closest(".lens-grid, .clip-player, .semhub-live");
+      return !apart && table.checkVisibility() && table.scrollWidth > table.parentElement.clientWidth + 2;
+    }).map((table) => table.outerHTML.slice(0, 120))"""
+    assert left(phone.page, wide) == []
+    told = """all => all.map((table) => [...table.tHead.rows[0].cells].map(({ cellIndex, textContent }) => {
+      const { content } = getComputedStyle(table.tBodies[0].rows[0].cells[cellIndex], "::before");
+      return !textContent.trim() || content === `"${textContent.trim()}: "`;
+    }))"""
+    assert all(map(all, phone.page.locator("table.stacked").evaluate_all(told)))
+
+
 def test_no_word_is_broken_in_two_on_a_phone(phone):
     """Names of code go on below behind their joints; only listings, and what is longer than a line, break anywhere."""
     broken = phone.page.evaluate(
