@@ -183,21 +183,6 @@ class Job:
         return self.output.with_suffix(".log")
 
 
-def parse_settings(pairs: Sequence[str]) -> Parameters:
-    """`name=value` strings to values, each read as JSON, else as YAML ("1e-3", "true", "[1, 2]", plain text)."""
-
-    def value(name: str, text: str) -> Any:
-        for read in (json.loads, yaml.safe_load):
-            with suppress(ValueError, yaml.YAMLError):
-                return read(text)
-        raise SemhubError(f"--set {name} was given {text!r}, which is not a value YAML can read.")
-
-    split = [(pair, *pair.partition("=")) for pair in pairs]
-    for pair, name, equals, _ in split:
-        need(equals and name.isidentifier(), f"--set was given {pair!r}; it takes name=value, such as n_items=200.")
-    return {name: value(name, text) for _, name, _, text in split}
-
-
 def _fits(value: Any, default: Any) -> bool:
     """Whether `value` is of the kind of `default`; None stands for "not given" and fits, and is fitted by, all."""
     if value is None or default is None:
@@ -228,9 +213,8 @@ def plan(
     known = {name: value for chapter in chosen for name, value in chapter.parameters.items()}
     for name, value in settings.items():
         need(name in known, f"There is no parameter '{name}'; known are {', '.join(known) or 'none'}.")
-        kind = type(known[name]).__name__
-        said = f"Parameter {name} was given {value!r}; it takes a {kind} such as {known[name]!r}."
-        need(_fits(value, known[name]), said)
+        kind = f"a {type(known[name]).__name__} such as {known[name]!r}"
+        need(_fits(value, known[name]), f"Parameter {name} was given {value!r}; it takes {kind}.")
     jobs = []
     for chapter in chosen:
         need_current(chapter)
@@ -385,19 +369,11 @@ def _kill(started: Sequence[AsyncKernelManager]) -> None:
 
 
 class Seldom(NBClientEngine):
-    """papermill's own engine, but a notebook is written when a minute is over and at its end, not twice a cell."""
+    """papermill's own engine, but a notebook is written once, at its end, however that comes, and not twice a cell."""
 
     @classmethod
     def execute_managed_notebook(cls, nb_man, *given, **more):
-        save, due = nb_man.save, time.monotonic() + progress.EVERY
-
-        def seldom() -> None:
-            nonlocal due
-            if time.monotonic() > due:
-                save()
-                due = time.monotonic() + progress.EVERY
-
-        nb_man.save = seldom
+        save, nb_man.save = nb_man.save, lambda: None
         try:
             super().execute_managed_notebook(nb_man, *given, **more)
         finally:
@@ -515,9 +491,8 @@ def forwarded(
     with tempfile.TemporaryDirectory(prefix="semhub-") as folder:
         outcomes = run(plan(chosen, [model], out=Path(folder), results_dir=Path(folder, "results")), say=say)
         for outcome in outcomes:
-            name = outcome.job.chapter.name
-            for path in outcome.job.results.glob(f"{name}.claims.json"):
-                found[name] = json.loads(path.read_text("utf-8"))["provenance"]["forwarded"]
+            for path in outcome.job.results.glob(f"{outcome.job.chapter.name}.claims.json"):
+                found[outcome.job.chapter.name] = json.loads(path.read_text("utf-8"))["provenance"]["forwarded"]
     return outcomes, found
 
 

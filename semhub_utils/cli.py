@@ -4,12 +4,14 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from errno import ENOSPC
 from math import inf
 from pathlib import Path
+from typing import Any
 
 from . import __version__
-from .errors import SEEDS, SemhubError, reason
+from .errors import SEEDS, SemhubError, need, reason
 
 DESCRIPTION = "Run the chapters of the Semantic Hub book on any model, build the book, check and measure models."
 EPILOG = """examples:
@@ -26,6 +28,24 @@ MODEL = "id on the Hugging Face hub, local folder (also of a PEFT adapter), GGUF
 CHAPTERS = "arithmetic, languages, layers, steering, code, semantics, vision, audio"
 BAR = "{desc}: {n_fmt} of {total_fmt}, {elapsed} so far, {remaining} left\n"  # of a log
 Options = argparse.Namespace
+
+
+def parse_settings(pairs: Sequence[str]) -> dict[str, Any]:
+    """`name=value` strings to values, each read as JSON, else as YAML ("1e-3", "true", "[1, 2]", plain text)."""
+    import json
+
+    import yaml
+
+    def value(name: str, text: str) -> Any:
+        for read in (json.loads, yaml.safe_load):
+            with suppress(ValueError, yaml.YAMLError):
+                return read(text)
+        raise SemhubError(f"--set {name} was given {text!r}, which is not a value YAML can read.")
+
+    split = [(pair, *pair.partition("=")) for pair in pairs]
+    for pair, name, equals, _ in split:
+        need(equals and name.isidentifier(), f"--set was given {pair!r}; it takes name=value, such as n_items=200.")
+    return {name: value(name, text) for _, name, _, text in split}
 
 
 def _positive(text: str) -> int:
@@ -110,7 +130,7 @@ def run(options: Options) -> int:
         out=options.out,
         results_dir=options.out / "results",
         revision=options.revision,
-        settings=book.parse_settings(options.set),
+        settings=parse_settings(options.set),
     )
     if any("device" not in job.parameters and job.given.get("device") == "cpu" for job in jobs):
         import torch
@@ -180,7 +200,7 @@ def compare(options: Options) -> int:
 )
 def book(options: Options) -> int:
     from . import site
-    from .book import find_book, parse_settings
+    from .book import find_book
 
     how = {"workers": options.jobs, "fresh": options.fresh, "strict": options.strict, "say": _say}
     how["beside"] = vars(options)["with"]  # a word of the language

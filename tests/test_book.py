@@ -16,6 +16,7 @@ import nbformat
 import pytest
 
 from semhub_utils import book as runs
+from semhub_utils import cli
 from semhub_utils.errors import SemhubError
 from semhub_utils.identity import beside
 
@@ -113,10 +114,10 @@ def test_chapters_are_those_of_the_contents_by_name_and_number_from_any_folder_b
 def test_settings_are_values():
     given = ["n_items=20", "rate=1e-3", "names=[a, b]", "word=plus", "on=true"]
     read = {"n_items": 20, "rate": 0.001, "names": ["a", "b"], "word": "plus", "on": True}
-    assert runs.parse_settings(given) == read
+    assert cli.parse_settings(given) == read
     for wrong, sentence in (("n_items", "name=value"), ("names=[a", "not a value YAML can read")):
         with pytest.raises(SemhubError, match=sentence):
-            runs.parse_settings([wrong])
+            cli.parse_settings([wrong])
 
 
 def test_parameters_are_read_and_checked(book):
