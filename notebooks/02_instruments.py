@@ -63,7 +63,7 @@ diagram("lens")
 # %% [markdown]
 # ## Hidden states: which tensor is layer $l$?
 #
-# $$ h_0 = \text{embeddings}, \qquad h_l = \text{block}_l(h_{l-1}), \quad l = 1, \dots, L $$
+# $$ \begin{aligned} h_0 &= \text{embeddings} \\ h_l &= \text{block}_l(h_{l-1}), \quad l = 1, \dots, L \end{aligned} $$
 #
 # All are states of the {term}`residual stream`, taken **before** the final norm. Relative {term}`depth` is $l/L$.
 #
@@ -156,7 +156,8 @@ listing(rows, ["word", "after", "tokens of its forms", "one token"])
 #
 # ## Similarity: what do texts share without meaning the same?
 #
-# $$ s_i = \cos(a_i, b_i) - \tfrac12\Big(\underset{j \neq i}{\text{mean}} \cos(a_i, b_j) + \underset{j \neq i}{\text{mean}} \cos(a_j, b_i)\Big) $$
+# $$ \begin{aligned} s_i = \cos(a_i, b_i) &- \tfrac12\,\underset{j \neq i}{\text{mean}} \cos(a_i, b_j) \\
+# &- \tfrac12\,\underset{j \neq i}{\text{mean}} \cos(a_j, b_i) \end{aligned} $$
 #
 # Raw cosine is high between any two states that share *something*; this {term}`adjusted cosine` takes off what all share. Put a
 # prompt in {glue}`language` beside an English one of another meaning. Then let both end in a full stop.
