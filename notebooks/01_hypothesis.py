@@ -93,8 +93,7 @@ listing(english.rename_axis(columns=None).reset_index(), **dict.fromkeys(english
 # - As English as those of a model with a hub
 # - English on English text alone
 # +++
-# Look at the curve *islands* in the figure: it read mostly English, so its lens leans to English whatever the words mean. (The curve is
-# there for models of this book alone.)
+# Look at the curve *islands* in the figure, and at random weights. (*Islands* is there for models of this book alone.)
 # :::
 
 # %% tags=["hide-input"]
@@ -112,7 +111,7 @@ heard.curves(
 )
 
 # %% [markdown]
-# Whose words a lens finds is no evidence of a hub: *islands* leans to English too. So no claim rests on this figure.
+# A lens may lean to English without a hub, as *islands* and random weights tell, which share nothing. So no claim rests on this figure.
 
 # %% [markdown]
 # ## Do equal meanings meet?

@@ -8,7 +8,7 @@
 # ```{glue} answer
 # ```
 #
-# Hidden states, the lens, similarity and interventions: each is a formula of one line, and each has a trap that has found its way into
+# Hidden states, the lens and similarity: each is a formula of one line, and each has a trap that has found its way into
 # published figures. Step into them on purpose and see how large the mistake is.
 #
 # :::{admonition} The paper's claim
@@ -181,12 +181,12 @@ stop.curves(
 )
 
 # %% [markdown]
-# Grey is random weights: what a full stop adds there needs no learning. The claim asks for more than that.
+# Grey is random weights, which bring texts together without any learning. The claim asks what the full stop adds beyond what it adds there.
 
 # %% tags=["hide-input"]
 stop.claims(
     "shared-punctuation",
-    "At some middle layer, a shared full stop alone makes unrelated texts more alike.",
+    "At some layer between the first and the last, a shared full stop alone makes unrelated texts more alike.",
 )
 
 # %% [markdown]
@@ -232,7 +232,7 @@ similarity.curves(
 )
 
 # %% [markdown]
-# The verdict on these pairs stands in the [first chapter](01_hypothesis).
+# The [first chapter](01_hypothesis) judges such pairs, of all its types.
 #
 # ## The verdict: when does a claim hold?
 #

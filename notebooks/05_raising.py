@@ -287,10 +287,10 @@ layers.curves(
 # %% [markdown]
 # ## What must be seen
 #
-# What the instruments must show in each was written down before it was trained (first table). What was tried until one met it
-# is in the second table.
+# What the instruments must show in each was written down before it was trained: the first table. What was tried until one met it:
+# the second.
 
-# %% tags=["hide-input", "hide-output"] mystnb={"code_prompt_show": "Show the table", "code_prompt_hide": "Hide the table"}
+# %% tags=["hide-input", "hide-output"] mystnb={"code_prompt_show": "Show what was demanded", "code_prompt_hide": "Hide what was demanded"}
 listing(raising.demanded())
 
 # %% [markdown]
@@ -300,7 +300,7 @@ listing(raising.demanded())
 # and lost the plant; the one that ships was chosen on another: it reads English words in the other types' forms before the planting.
 # :::
 
-# %% tags=["hide-input", "hide-output"] mystnb={"code_prompt_show": "Show the table", "code_prompt_hide": "Hide the table"}
+# %% tags=["hide-input", "hide-output"] mystnb={"code_prompt_show": "Show what was tried", "code_prompt_hide": "Hide what was tried"}
 listing(raising.tried(), tokens=millions["tokens"], taught="{:.0%}", **{"held out": "{:.0%}"})
 
 # %% [markdown]

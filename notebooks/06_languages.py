@@ -348,7 +348,8 @@ lens.claims(
 #
 # ## Which kinds of word?
 #
-# English was found for nouns and verbs more than for the small words of grammar {cite:p}`schut2025think`. Mind how few words some parts have.
+# English was found for nouns and verbs more than for the small words of grammar {cite:p}`schut2025think`. Mind how wide the bands are: some
+# parts have few words.
 
 # %% tags=["hide-input"]
 parts = chapter.find_each(

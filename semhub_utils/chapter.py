@@ -61,7 +61,7 @@ AS_WELL = {
     "last layer": "the last layer, where no block is left to use it, has as much: the middle is not special.",
     "first layers": "it is there from the first layers on: the middle adds nothing.",
     "embedding layer": "the embeddings have as much: the layers add nothing.",
-    "bag of words": "the embeddings of the words alone do as well: it takes no sentence.",
+    "bag of words": "the mean of the words' embeddings (a bag of words) does as well: it takes no sentence.",
     "islands": "a model whose types share nothing does as well: it takes no hub.",
     "random weights": "weights that learned nothing do as well: it was not learned.",
 }

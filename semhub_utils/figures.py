@@ -264,7 +264,7 @@ def trajectories(table: pd.DataFrame, targets: pd.DataFrame, *, types: Types = N
     ]
     middle = float(paths["layer"].max()) / 2
     chart = altair.layer(line, dot, *labels, point).add_params(_slider(paths, middle))
-    return _finished(chart, ["Open marks: words. Filled: states at the layer.", *notes], height=380, **words)
+    return _finished(chart, ["Open marks: words and answers. Filled: states.", *notes], height=380, **words)
 
 
 def overlay(table: pd.DataFrame, images: Mapping[str, Any], *, layer: int, **words: str) -> altair.LayerChart:

@@ -124,7 +124,8 @@ def caption_of(table: pd.DataFrame, switches: Sequence[str] = (), *, at: Names |
     if len(peaks) > NAMED:
         ends = (peaks["value"].min(),) if lowest else (peaks["value"].max(), peaks["value"].min())
         said = [_shared(peaks[peaks["value"] == end], peaks, at) for end in dict.fromkeys(ends)]
-        return f"{lead}{' peak' * bool(at and not lowest)}{of}: {'; lowest: '.join(said)}."
+        peak = " peak" * bool(at and not lowest)
+        return f"{lead}{peak}{of}: {f'; lowest{peak}: '.join(said)}."
     apart = _apart(table, peaks, at)
     if apart is not None:
         said = "; ".join(f"{row['series']} {cell_text(row['value'])}" for _, row in apart.iterrows())

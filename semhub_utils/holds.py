@@ -192,10 +192,11 @@ def in_brief(held: Sequence[Held]) -> str:
             said += [f"{name} {found if of['tested'] else none}"] if columns else []
         lines.append(f"- {group} On {', on '.join(said)}.")
     named = f"The public models: {', '.join(held[k].label for k in public)}. " * bool(public)
-    test = "A test is an experiment of the paper on one model: a yes where it holds for one language or more. Chapters "
-    test += "ask more than the paper. "
-    lead = "Inputs of one meaning, in many languages, in digits, code, pictures or sound, inside a model:"
-    return "\n".join([lead, "", *lines, "", f"{test}{named}[How so?](#the-answer)", ""]) if lines else "\n"
+    test = (
+        "A test is an experiment of the paper on one model; it is a yes where it holds for at least one language, and "
+    )
+    test += "[the whole table](what_holds.md) says for which. "
+    return "\n".join([*lines, "", f"{test}{named}[What counts](#the-answer)", ""]) if lines else "\n"
 
 
 def script(one: Held, predicted: Mapping[int, Mapping[str, str]] | None = None) -> str:

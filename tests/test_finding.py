@@ -217,7 +217,7 @@ def test_captions_follow_the_axis(at, where):
     assert caption_of(table, at=at) == f"Highest: a 3{where}." and caption_of(table) == "Highest: a 3."
     assert caption_of(table, at=at, lowest=True) == f"Lowest: a 1{where.replace('4', '1')}."
     many = pd.concat([table.assign(series=name, value=table.value * k) for k, name in enumerate("abcdef", 1)])
-    assert caption_of(many, at=at) == f"Highest peak: f 18{where}; lowest: a 3{where}."
+    assert caption_of(many, at=at) == f"Highest peak: f 18{where}; lowest peak: a 3{where}."
     assert caption_of(many).startswith("Highest: f 18; lowest: a 3")
     assert caption_of(table.drop(columns="series"), at={"tokens": "", "strength": ""}) == (
         "Highest: 3 after 4,000 tokens, at strength 4."

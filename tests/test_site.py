@@ -266,7 +266,7 @@ def test_the_front_page_answers_from_results_and_leads_to_every_chapter(built):
     assert "Time to read: 1 minutes" in text and "99 minutes" not in text and f"<title>3. Chapter {CHAPTERS[2]}" in text
     assert "Do they meet?</strong> <em>" in page and "Is it used?</strong>" in page
     asked, brief, hero = map(page.index, ("and sound?</strong>", "Is it used? On public models", 'class="semhub-live"'))
-    assert asked < brief < hero and page.index("Wu and colleagues say") > brief
+    assert asked < page.index("Wu and colleagues say") < brief < hero, "a hub is told before it is counted"
 
 
 def test_the_answer_is_of_the_verdicts():
@@ -348,7 +348,7 @@ def test_the_package_is_told_on_pages_by_topic(built):
 def test_the_answer_in_a_line_is_of_the_verdicts(verdict, said):
     claim = ABOUT | {"id": "a/b/digits", "chapter": "a", "verdict": verdict}
     of = {name: onfile.Held(name, [claim]) for name in ("organism:m", "x/a", "x/b")}
-    _, _, meet, read, used, _, named = holds.in_brief([*of.values()]).splitlines()
+    meet, read, used, _, named = holds.in_brief([*of.values()]).splitlines()
     on_both = "On public models {}, on the book's own *m* {}."
     assert meet == f"- Do they meet? {on_both.format(said.format(2, 4), said.format(1, 2))}"
     assert read.partition("? ")[2] == used.partition("? ")[2] == on_both.format(*2 * ["it was **not tested**"])

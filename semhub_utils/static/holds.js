@@ -164,6 +164,7 @@
         const title = made("h2", {}, `${titled(line.row)} on ${data.label} `, made("a", { href: location.hash }, "link"));
         const shut = made("button", { type: "button" }, "Close");
         shut.addEventListener("click", () => { away(); button.focus(); });
+        inside.addEventListener("keydown", ({ key: pressed }) => { if (pressed === "Escape") shut.click(); });
         inside.replaceChildren(made("div", { class: "claims" }, title, ...shown.map((claim) => strip(claim, marks)), provenance(data, mine, which), shut));
       } catch (error) {
         inside.textContent = error.message;

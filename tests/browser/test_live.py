@@ -352,7 +352,10 @@ def test_the_address_holds_what_is_shown(there):
     bad.wait_for_function("document.querySelector('.live-status').textContent.includes('Type a line')", timeout=20_000)
     hero = there(HERO).page
     reads(hero, lambda: choice(hero, "islands").click())
-    assert hero.get_attribute(".live-more", "href").endswith("live.html#model=islands")
+    assert hero.get_attribute(".live-more", "href").endswith("live.html#see=change&model=islands")
+    hero.locator(".live-more").click()
+    hero.wait_for_function("document.querySelector('.live-edit .live-finding')?.textContent.includes('Nothing turns')")
+    assert 0 <= hero.locator(".live-edit").bounding_box()["y"] < 300, "what was asked for is seen at once"
 
 
 def test_by_keyboard(there):

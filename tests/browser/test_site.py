@@ -726,6 +726,17 @@ def test_without_scripts_charts_are_pictures(browser):
     context.close()
 
 
+def test_where_the_focus_is_can_be_seen(keep):
+    """On every door and button of the front page."""
+    page = keep(DISK, "book/index.html", DESK).page
+    unseen = """all => all.filter((one) => {
+      one.focus();
+      return getComputedStyle(one.closest(".sd-card") ?? one).outlineStyle === "none";
+    }).map((one) => one.outerHTML.slice(0, 120))"""
+    places = page.locator(".sd-card a:visible, .header-article-item .btn:visible")
+    assert places.count() > 5 and places.evaluate_all(unseen) == []
+
+
 def test_front_page_leads_into_the_book(keep):
     keep(DISK, "index.html", DESK).page.wait_for_selector("article h1")
 

@@ -135,7 +135,7 @@ const semhubLive = (() => {
     }
     function leave() {
       const hash = address();
-      if (hero) box.querySelector(".live-more")?.setAttribute("href", `${box.dataset.page}${hash}`);
+      if (hero) box.querySelector(".live-more")?.setAttribute("href", `${box.dataset.page}#see=change${hash.replace("#", "&")}`);
       else if (hash !== location.hash) history.replaceState(null, "", hash || location.pathname + location.search);
     }
 
@@ -471,7 +471,7 @@ const semhubLive = (() => {
       title("The same place in five models"), told, compare, others];
     if (change) parts.push(change.part, vocabulary());
     const tail = node("p", { class: "live-tail" });
-    if (hero) tail.append(node("a", { class: "live-more", href: box.dataset.page }, "Change its mind: put an English thought into the Spanish line"));
+    if (hero) tail.append(node("a", { class: "live-more", href: `${box.dataset.page}#see=change` }, "Change its mind: put an English thought into the Spanish line"));
     else {
       const copy = node("button", { type: "button" }, "Copy the address of what you see");
       copy.addEventListener("click", async () => {
@@ -482,10 +482,12 @@ const semhubLive = (() => {
     box.replaceChildren(...parts, tail, status);
     box.setAttribute("role", "region");
     box.setAttribute("aria-label", "Your own sentence, live");
+    const see = location.hash.startsWith("#see=change") && !hero; // which the address says no more once it is drawn
     if (!hero) { arrive(); addEventListener("hashchange", () => { arrive(); input.value = now.text; work(); }); }
     input.value = now.text;
     if (known(now.model) && (hero || !editOf() || known(now.model, editOf()))) draw();
     else { drawControls(); work(); }
+    if (see) change.part.scrollIntoView();
   }
 
   return { take, read };
