@@ -247,7 +247,7 @@ similarity.claims(
 # - At some
 # - At hardly any
 # +++
-# {glue}`verdict-colours` The figure counts them.
+# {glue}`verdict-colours` They are counted below.
 # :::
 
 # %% tags=["hide-input"]

@@ -139,7 +139,7 @@ always = commonest.changed(lambda table: table.assign(series="commonest answer",
 )
 
 # %% [markdown]
-# {glue}`animals` In English, {glue}`task` of the answers are right. Claims rest on *among its answers*, the likeliest of the words that could answer;
+# Other clips now: {glue}`animals` In English, {glue}`task` of the answers are right. Claims rest on *among its answers*, the likeliest of the words that could answer;
 # *among all words* asks for the first of the vocabulary.
 
 # %% tags=["hide-input"]
