@@ -21,7 +21,7 @@ LIMITS = {  # today's, each lowered as the work goes, and behind it what is mean
     "statements": 16_632,  # 8_000
     "fmt: skip": 8,
     "lines to know for a chapter": 4_738,  # 3_000
-    "lines of tests": 23_490,  # 10_500
+    "lines of tests": 23_492,  # 10_500
     "lines of the longest cell of a chapter": 12,
     "modules beside the package that chapters import": 0,
     "lines of all chapters": 4_709,  # 4_200

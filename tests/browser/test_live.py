@@ -341,6 +341,8 @@ def test_the_address_holds_what_is_shown(there):
     choice(page, "balanced").click()
     page.get_by_label("At layer", exact=True).press("End")
     choice(page, "put in the state of an English line").click()
+    page.wait_for_function("location.hash.includes('do=put')", timeout=20_000)
+    page.wait_for_function("!document.querySelector('.live-edit').textContent.includes('Reading')", timeout=20_000)
     page.locator(".live-left td[data-layer='2'][data-column='1']").click()
     page.wait_for_function("location.hash.includes('at=2') && location.hash.includes('do=put')")
     page.wait_for_function("!document.querySelector('.live-edit').textContent.includes('Reading')", timeout=20_000)
