@@ -111,7 +111,7 @@ heard.curves(
 )
 
 # %% [markdown]
-# A lens may lean to English without a hub, as *islands* and random weights tell, which share nothing. So no claim rests on this figure.
+# A lens may lean to English without a hub: compare *islands* and random weights, which share nothing. So no claim rests on this figure.
 
 # %% [markdown]
 # ## Do equal meanings meet?

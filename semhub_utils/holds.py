@@ -192,11 +192,9 @@ def in_brief(held: Sequence[Held]) -> str:
             said += [f"{name} {found if of['tested'] else none}"] if columns else []
         lines.append(f"- {group} On {', on '.join(said)}.")
     named = f"The public models: {', '.join(held[k].label for k in public)}. " * bool(public)
-    test = (
-        "A test is an experiment of the paper on one model; it is a yes where it holds for at least one language, and "
-    )
-    test += "[the whole table](what_holds.md) says for which. "
-    return "\n".join([*lines, "", f"{test}{named}[What counts](#the-answer)", ""]) if lines else "\n"
+    test = "A test is an experiment of the paper on one model; it is a yes where it holds for at least one language, "
+    which = "and [the whole table](what_holds.md) says for which."
+    return "\n".join([*lines, "", f"{test}{which} {named}[What counts](#the-answer)", ""]) if lines else "\n"
 
 
 def script(one: Held, predicted: Mapping[int, Mapping[str, str]] | None = None) -> str:

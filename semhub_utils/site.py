@@ -49,7 +49,7 @@ TABLES = ("DECODERS", "SEEING", "LISTENING")  # of the tests' architectures
 FILED = (ROWS, CLAIMS)  # of a model's results on file, what can be downloaded
 SITE_PACKAGES = ("altair", "papermill", "jupyter-book")  # the runs' own versions stand in their results
 FRONT = """<!DOCTYPE html>
-<html lang="en"><head><meta charset="utf-8"><link rel="icon" href="_static/favicon.svg"><title>The Semantic Hub</title>
+<html lang="en"><head><meta charset="utf-8"><link rel="icon" href="data:,"><title>The Semantic Hub</title>
 <meta http-equiv="refresh" content="0; url=FIRST"></head>
 <body><main><h1>The Semantic Hub</h1>
 <p><a href="FIRST">Open the book</a></p></main></body></html>

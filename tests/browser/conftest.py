@@ -117,7 +117,7 @@ class Visit:
 
     def __init__(self, browser, base: str, viewport: dict):
         self.base, self.viewport, self.address = base, viewport, None
-        self.errors, self.outside, self.loaded, self.told = [], [], set(), {}
+        self._forget()
         touched = {"has_touch": True, "is_mobile": True} if viewport == PHONE else {}
         self.context = browser.new_context(viewport=viewport, color_scheme="light", **touched)
         self.page = self.context.new_page()
@@ -126,6 +126,9 @@ class Visit:
         self.page.on("pageerror", lambda e: self.errors.append(str(e)))
         self.page.on("requestfailed", lambda r: self.errors.append(f"{r.url}: {r.failure}"))
         self.page.on("response", lambda r: self.errors.append(f"{r.url}: {r.status}") if r.status >= 400 else None)
+
+    def _forget(self):
+        self.errors, self.outside, self.loaded, self.told = [], [], set(), {}
 
     def _asked(self, url: str):
         self.loaded.add(url.removeprefix(self.base).partition("?")[0])
@@ -137,7 +140,7 @@ class Visit:
         if self.address:  # what the page before still asks for is not this one's
             self.page.goto("about:blank")
             self.page.set_viewport_size(self.viewport)
-            self.errors, self.outside, self.loaded, self.told = [], [], set(), {}
+            self._forget()
         self.address = address
         self.page.goto(self.base + address, wait_until="load")
         if unfold:  # also where a page leads on to another

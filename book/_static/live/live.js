@@ -471,7 +471,7 @@ const semhubLive = (() => {
       title("The same place in five models"), told, compare, others];
     if (change) parts.push(change.part, vocabulary());
     const tail = node("p", { class: "live-tail" });
-    if (hero) tail.append(node("a", { class: "live-more", href: `${box.dataset.page}#see=change` }, "Change its mind: put an English thought into the Spanish line"));
+    if (hero) tail.append(node("a", { class: "live-more", href: box.dataset.page }, "Change its mind: put an English thought into the Spanish line"));
     else {
       const copy = node("button", { type: "button" }, "Copy the address of what you see");
       copy.addEventListener("click", async () => {
