@@ -171,7 +171,7 @@ listing(rows, ["word", "after", "tokens of its forms", "one token"])
 # :::
 
 # %% tags=["hide-input"]
-stop = chapter.run(alike.Punctuation(), pairs)
+stop = chapter.run(alike.Punctuation(), pairs, shown=chapter.islands)
 stop.curves(
     "punctuation-trap",
     "How alike are texts that mean different things?",

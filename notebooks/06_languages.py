@@ -167,7 +167,7 @@ similarity.curves(
 # %% tags=["hide-input", "hide-output"] mystnb={"code_prompt_show": "Is a full stop an alignment?"}
 bare = next((s.pairs for s in sets if s.series == "spanish" and s.ending == "no full stop"), [])
 bare = bare if len({pair.cluster for pair in bare}) > 1 else bare[:0]  # else all speak of one thing
-stop = chapter.run(alike.Punctuation(), bare)
+stop = chapter.run(alike.Punctuation(), bare, shown=chapter.islands)
 stop.curves(
     "punctuation-trap",
     "Is a full stop an alignment?",

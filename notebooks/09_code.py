@@ -93,7 +93,7 @@ listing(shown, ["ends on", "goes on with", "parameter"])
 # :::
 
 # %% tags=["hide-input"]
-ands = chapter.run(unsaid.Ands(), commas, series="lists", readings=True)
+ands = chapter.run(unsaid.Ands(), commas, series="lists", readings=True, others=chapter.islands)
 middle = ands.rows("and-probability", reading="normed", control="").query("1 / 3 <= depth <= 2 / 3")
 glue("likeliest", middle.loc[middle.value.idxmax(), "series"] if len(middle) else "nothing")
 ands.curves(

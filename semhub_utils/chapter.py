@@ -132,8 +132,8 @@ class Chapter:
 
         experiment: or what makes it of a data type, such as a class that takes its name. items: of one data type,
         called `series`, or by data type, as `dropped` is then. readings: True for all that the model has, and the
-        experiment's own. name: of the step, where the chapter runs two of this kind. options: over, twins, others, as
-        for `core.run`.
+        experiment's own. name: of the step, where the chapter runs two of this kind. options: over, twins, others,
+        shown, as for `core.run`.
         """
         if readings is True:
             readings = tuple(dict.fromkeys((*available_readings(self.model), *experiment.readings)))

@@ -1,9 +1,8 @@
 """Charts of tidy results. Knows no torch and no model.
 
 A chart is Altair built from one tidy table (columns experiment, series, reading, layer, depth, value, low, high, p, n,
-dropped and extras such as null_high, strength, model). Its inputs are native ones bound to Vega parameters, so they
-work on a static page. Text keeps Vega's own colours and the background is transparent, so that a page may embed the
-same specification again with a dark configuration.
+dropped and extras such as null_high, strength, model). Its inputs are native, so they work on a static page. Text keeps
+Vega's own colours and the background is transparent, so that a page may draw it again with a dark configuration.
 
 What charts take: title, a question; alt, what is to be seen, in a sentence; types, a series' data type where its name
 does not say it; switch, columns of which an input shows one value at a time where they have several. A table has rows.
@@ -151,7 +150,8 @@ def bars(
     base, params = _switched(altair.Chart(data), data, switch)
     base = base.encode(y=altair.Y("series:N", sort=list(look), title=None, axis=altair.Axis(**_names(look))))
     colour = _marks(look)["color"].legend(None)
-    bar = base.mark_bar(opacity=0.85).encode(x=altair.X("value:Q", title=y), color=colour, tooltip=_tooltip(data))
+    across = altair.X("value:Q", title=y, scale=altair.Scale(nice=False), axis=altair.Axis(tickCount=5))  # 0 among them
+    bar = base.mark_bar(opacity=0.85).encode(x=across, color=colour, tooltip=_tooltip(data))
     layers, notes = [bar], []
     if {"low", "high"} <= set(data):
         layers.append(base.mark_rule(strokeWidth=2, aria=False).encode(x="low:Q", x2="high:Q"))
@@ -200,11 +200,13 @@ def heatmap(
         x=altair.X(x, title=x_title or x, axis=altair.Axis(labelAngle=0, labelOverlap=True, **percent), **axis(x)),
         y=altair.Y(y, title=y, axis=altair.Axis(labelOverlap=True, **_names(data[y])), **axis(y)),
     )
-    if data["value"].notna().sum() < math.prod(data[c].nunique() for c in {x, y, switch, "layer"} & {*data}):
-        notes.append("Empty cells: not measured.")
+    gaps = bool(value.notna().sum() < math.prod(data[c].nunique() for c in {x, y, switch, "layer"} & {*data}))
+    notes += ["Grey cells: not measured."] * gaps
+    view = altair.ViewBackground(fill="#808080", fillOpacity=0.35 * gaps)  # else like a 0 on a dark page
     legend = altair.Legend(title=value_title, orient="top", titleLimit=300, gradientLength=110)
     colour = altair.Color("value:Q", scale=scale, legend=legend)
-    chart = altair.layer(base.mark_rect().encode(color=colour, tooltip=_tooltip(data, y, x))).add_params(*params)
+    cells = base.mark_rect().encode(color=colour, tooltip=_tooltip(data, y, x))
+    chart = altair.layer(cells, view=view).add_params(*params)
     high = min(ROW * data[y].nunique(), 520) if pd.api.types.is_numeric_dtype(data[y]) else _high(data[y].unique())
     return _finished(chart, notes, height=max(high, 160), **words)
 
@@ -262,8 +264,7 @@ def trajectories(table: pd.DataFrame, targets: pd.DataFrame, *, types: Types = N
         target.transform_filter(f"datum.side === {k}").mark_text(**place, **text).encode(text="word:N")
         for k, place in enumerate(SIDES)
     ]
-    middle = float(paths["layer"].max()) / 2
-    chart = altair.layer(line, dot, *labels, point).add_params(_slider(paths, middle))
+    chart = altair.layer(line, dot, *labels, point).add_params(_slider(paths, float(paths["layer"].max()) / 2))
     return _finished(chart, ["Open marks: words and answers. Filled: states.", *notes], height=380, **words)
 
 
@@ -274,8 +275,7 @@ def overlay(table: pd.DataFrame, images: Mapping[str, Any], *, layer: int, **wor
     `table`: one row per picture, reading, among, layer and patch, in reading order, with row, column, rows, columns,
     view (the part of the picture under the patches, in shares of width and height), word, value (a probability), right
     (outlined). images: PIL picture by its name in the table. layer: near which the slider starts, at the reading and
-    the picture with most true words there. The page holds one row of words per picture and layer, which Vega takes
-    apart.
+    the picture with most true words there. Vega takes apart the page's rows, one per picture and layer.
     """
     table, note = _truest(table, layer)
     keys, rows = ["picture", "reading", "among", "layer"], []

@@ -121,6 +121,8 @@ _ALIASES |= dict.fromkeys(("control", "random", "randomised", "shuffled", "rever
 # The answers under an intervention: the hub's blue is for a word that came over untranslated.
 _OUTCOMES = {"expected": "digits", "original": "spanish", "untranslated": "english", "other": "german"}
 _OUTCOMES |= {"intended": "digits", "unchanged": "spanish", "unparseable": "image"}
+# The book's own models, which look alike in every chart; a second seed of one has its colour too.
+_MODELS = {"hub": "digits", "islands": "german", "planted": "code", "balanced": "spanish"}
 _SPARE = ("digits", "spanish", "german", "code", "chinese", "image", "logic", "sound")  # far apart first
 MORE = [*(STYLES[name].colour for name in _SPARE), "#D0455A", "#0E9AA7"]  # of what has no look of its own
 _SHAPES = [style.shape for name, style in STYLES.items() if name not in ("control", "null")]
@@ -135,8 +137,9 @@ def data_type(series: str) -> str | None:
 
 def data_types(series: Iterable[str], types: Types = None) -> dict[str, str | None]:
     """The data type of each series."""
-    known = _OUTCOMES | dict(types or {})
-    return {name: data_type(known.get(name, name)) for name in dict.fromkeys(series)}
+    known = _MODELS | _OUTCOMES | dict(types or {})
+    seedless = {name: re.sub(r", seed \d+$", "", str(name)) for name in series}
+    return {name: data_type(known.get(name, known.get(plain, name))) for name, plain in seedless.items()}
 
 
 def styles(series: Iterable[str], types: Types = None) -> dict[str, Style]:

@@ -343,6 +343,10 @@ def test_punctuation_trap_values(both):
         want.append(cosines(oracle, pairs, end)[:, range(4), [2, 2, 3, 0]].mean(1))
         np.testing.assert_allclose(values(table, "punctuation-trap", name), want[-1], atol=2e-5)
     np.testing.assert_allclose(claim.values, want[1] - want[0], atol=4e-5)
+    beside, [judged] = core.run(alike.Punctuation(), model, pairs, series="", shown={"same": model}, twins=())
+    drawn = beside[(beside.series == "as they are") & (beside.control == "same")]
+    np.testing.assert_allclose(drawn.value, want[0], atol=2e-5)  # a model that decides nothing is drawn, no more
+    assert "same" not in judged.controls and "random weights" in claim.controls
     with pytest.raises(SemhubError, match="one thing"):
         core.run(alike.Punctuation(), model, pairs[:2], series="")
 

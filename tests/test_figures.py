@@ -467,6 +467,8 @@ def test_names_and_titles_fit(curves, dose):
     cells = pd.DataFrame({"time": [0.0625, 0.1875, 0.0625], "layer": [0, 0, 1], "value": [1.0, 2, 3]})
     spec = figures.heatmap(cells, x="time", y="layer", value_title="p", **WORDS).to_dict()
     assert spec["layer"][0]["encoding"]["x"]["axis"]["format"] == ".0%"
-    assert spec["usermeta"]["notes"] == "Empty cells: not measured."
+    assert spec["usermeta"]["notes"] == "Grey cells: not measured." and spec["view"]["fillOpacity"]
     full = figures.heatmap(dose[dose.series == "other"], x="strength", y="condition", value_title="p", **WORDS)
-    assert full.to_dict()["usermeta"]["notes"] == ""
+    assert full.to_dict()["usermeta"]["notes"] == "" and not full.to_dict()["view"]["fillOpacity"]
+    looks = styles(["hub", "islands", "hub, seed 1"])
+    assert looks["hub"].colour == styles(["planted", "hub"])["hub"].colour == looks["hub, seed 1"].colour

@@ -5,6 +5,7 @@ specification as JSON; charts.js draws it with the vendored Vega and draws it ag
 no script runs, its picture is shown.
 """
 
+import builtins
 import html
 import json
 import re
@@ -31,6 +32,8 @@ LIVE = ("live/forward.js", "live/words.js", "live/live.js", "live/start.js")
 # inline code, its text, and where a name may go on below: behind its joints
 CODE, TEXT = re.compile(r"<code\b.*?</code>", re.DOTALL), re.compile(r">[^<]+<")
 JOINT = re.compile(r"(?<=[^\W\d][/_:.=-])(?=\w)|(?<=\w--)(?=\w)")
+
+BUILT_IN = {str(kind.__doc__).strip().partition("\n")[0] for kind in vars(builtins).values() if isinstance(kind, type)}
 
 
 def jointed(code: re.Match) -> str:
@@ -97,7 +100,14 @@ def read_side_by_side(app, env, docnames):
             app.extensions[name].parallel_read_safe = True
 
 
+def own_words(app, what, name, value, options, lines):
+    """Where nothing is said of a value, Sphinx says what there is to say of all tuples, or of all such fields."""
+    if lines and (lines[0] in BUILT_IN or lines[0].startswith("Alias for field number")):
+        lines.clear()
+
+
 def setup(app):
+    app.connect("autodoc-process-docstring", own_words)
     app.connect("env-before-read-docs", read_side_by_side)
     app.connect("html-page-context", localise, priority=900)
     app.connect("build-finished", lighten)

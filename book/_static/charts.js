@@ -45,7 +45,7 @@
   function beside(spec, width) {
     const names = spec.usermeta?.ends ?? [];
     const wide = 30 + 6.5 * Math.max(...names.map((name) => name.length), 0);
-    return names.length && names.length <= 6 && wide < 0.33 * width && width >= 560 ? wide : 0;
+    return names.length && names.length <= 9 && wide < 0.33 * width && width >= 560 ? wide : 0;
   }
   function named(compiled, wide, colour, others) { // others: what a legend names all the same
     const lines = compiled.marks.find(({ marks }) => marks?.some(({ type, encode }) => type === "line" && encode.update.strokeDash?.field)); // not the null's

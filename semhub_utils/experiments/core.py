@@ -119,6 +119,7 @@ def run(
     seed: int = 0,
     twins: Sequence[int] | None = None,
     others: Mapping[str, LanguageModel] | None = None,
+    shown: Mapping[str, LanguageModel] | None = None,
     dropped: Mapping[str, int] | None = None,
     columns: Mapping[str, Any] | None = None,
     brief: bool = False,
@@ -130,6 +131,7 @@ def run(
     over: the independent units, which intervals are over and rules count ("cluster", or "moves_with"). twins: seeds of
     random weights beside the model (TWINS from `seed` on by default; none for a reading of trained weights alone).
     others: models with the same tokenizer that no claim should hold of, such as islands, as controls of their name.
+    shown: such models where a claim should hold of all, as of a trap: their curves are drawn, and decide nothing.
     dropped: what was left out before, by default what the items say. columns: columns that every row gets. form: how
     the items are put to the model, which claims tell. brief: what is judged alone, with the draws that tell p from .01,
     and no curve. With no item left the claims are there without a number, which cannot be tested, and there is no
@@ -155,11 +157,12 @@ def run(
         if way is not None:
             apart, common = way.apart_from(kept.asked)
             read = apart if common else reading
-        own, beside = _read(experiment, model, kept, read, seed, seeds, others or {})
+        own, beside = _read(experiment, model, kept, read, seed, seeds, {**(others or {}), **(shown or {})})
+        deciding = {name: of for name, of in beside.items() if name not in (shown or {})}
         shared = {"series": series, "reading": reading, "seed": seed, "over": over, "form": form}
         less, judging = lost | ({SHARED: common} if common else {}), judged if reading == first else ()
         found = [
-            _evidence(claim, model, kept, own, beside, dropped=less, first=claim in judging and not brief, **shared)
+            _evidence(claim, model, kept, own, deciding, dropped=less, first=claim in judging and not brief, **shared)
             for claim in experiment.claims
             if claim in judging or not brief
         ]

@@ -190,11 +190,11 @@ def test_charts_follow_the_width_of_the_window(desk, wide):
 
 @pytest.mark.holding("charts")
 def test_lines_are_named_at_their_ends_or_in_a_legend(desk, wide):
-    """At their ends where a chart has six names at most: none on another, and the null in a legend of its own."""
+    """At their ends where a chart has nine names at most: none on another, and the null in a legend of its own."""
     charts = desk.page.evaluate(NAMED)
     assert all(of["legend"] == ["null"] * of["null"] if of["beside"] else of["legend"] for of in charts)
     for of in charts:
-        assert 6 < of["all"] or of["beside"]
+        assert 9 < of["all"] or of["beside"]
         rows = sorted(of["beside"], key=lambda box: box["top"])
         assert all(one["top"] + 12 <= other["top"] for one, other in pairwise(rows))
         assert all(box["right"] <= of["right"] for box in rows)
