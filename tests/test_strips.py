@@ -226,12 +226,12 @@ def test_an_answer_counts_all_claims_of_the_chapter():
     verdicts = (HOLDS, WEAKLY, NOT, EXPLAINED, INCONCLUSIVE, UNTESTABLE)
     claims = [judged(f"lens/{k}", of) | {"n_units": 90 - 10 * k} for k, of in enumerate(verdicts)]
     [count] = parsed(answer(claims, {"lens/0": "it is so"}, "m").html).findall("p[@class='answer-count']")
-    said = "All 6 claims of the chapter: 2 found, 1 explained, 1 not, 1 uncertain, 1 untested"
+    said = "The chapter's 6 claims: 2 found, 1 explained, 1 not, 1 uncertain, 1 untested"
     assert text(count) == f"{said}; on 50 to 90 independent items each."
     assert "independent items" not in answer(claims[-1:], {"lens/5": "it is so"}, "m").html
     trap = judged("lens/trap", HOLDS) | {"id": TRAPS[0]}
     assert (
-        "All 7 claims of the chapter: 2 found" in (shown := answer([*claims, trap], {}, "m").html)
+        "The chapter's 7 claims: 2 found" in (shown := answer([*claims, trap], {}, "m").html)
         and ", 1 trap shown;" in shown
     )
 

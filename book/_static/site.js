@@ -5,38 +5,44 @@ if (location.protocol === "file:") DOCUMENTATION_OPTIONS.SHOW_SEARCH_SUMMARY = f
 
 // Boxes that scroll can be reached by keyboard, and show where they go on: long formulas, wide tables and outputs, code.
 const BOXES = ".math, mjx-container, pre, .output, .pst-scrollable-table-container, .data-table-scroll, .clip-strip";
-function reachable() {
-  document.querySelectorAll(".bd-article table").forEach(stack);
-  for (const box of document.querySelectorAll(`.bd-article :is(${BOXES})`)) {
+function reachable() { // all is measured before anything is changed, or the page would be laid out anew for each box
+  stack([...document.querySelectorAll(".bd-article table")]);
+  const boxes = [...document.querySelectorAll(`.bd-article :is(${BOXES})`)].map((box) => {
     const { overflowX, overflowY } = getComputedStyle(box);
     const hides = box.scrollWidth > box.clientWidth || box.scrollHeight > box.clientHeight;
-    if (hides && /auto|scroll/.test(overflowX + overflowY)) box.tabIndex = 0;
-    goesOn(box, overflowX);
+    return [box, hides && /auto|scroll/.test(overflowX + overflowY), more(box, overflowX)];
+  });
+  for (const [box, hides, on] of boxes) {
+    if (hides) box.tabIndex = 0;
+    box.classList.toggle("more", on);
   }
 }
-function goesOn(box, overflow = getComputedStyle(box).overflowX) {
-  const left = box.scrollWidth - box.clientWidth - box.scrollLeft; // 2 px are rounding, or a formula's edge
-  box.classList.toggle("more", left > 2 && /auto|scroll/.test(overflow));
+function more(box, overflow = getComputedStyle(box).overflowX) {
+  return box.scrollWidth - box.clientWidth - box.scrollLeft > 2 && /auto|scroll/.test(overflow); // 2 px are rounding, or a formula's edge
 }
-addEventListener("scroll", ({ target }) => target.matches?.(BOXES) && goesOn(target), true);
-addEventListener("toggle", reachable, true);
+let waiting = 0; // folds may open together
+const soon = () => { waiting ||= requestAnimationFrame(() => { waiting = 0; reachable(); }); };
+addEventListener("scroll", ({ target }) => target.matches?.(BOXES) && target.classList.toggle("more", more(target)), true);
+addEventListener("toggle", soon, true);
 addEventListener("load", () => (window.MathJax?.startup?.promise ?? Promise.resolve()).then(reachable));
-addEventListener("resize", reachable);
+addEventListener("resize", soon);
 
 // A table that is wider than a phone is a list there: before each cell stands what its column is called.
-function stack(table) {
-  const head = table.tHead?.rows, own = ".holds, .strip, .lens-grid, .clip-player, .semhub-live";
-  if (table.closest(own) || head?.length !== 1 || !table.checkVisibility()) return;
-  table.classList.remove("stacked");
-  if (innerWidth > 576 || table.scrollWidth <= table.parentElement.clientWidth + 2) return;
-  table.classList.add("stacked");
-  const names = [...head[0].cells].map((cell) => cell.textContent.trim()), roles = { TR: "row", TH: "rowheader", TD: "cell" };
-  for (const cell of table.querySelectorAll("tbody :is(tr, th, td)")) {
-    cell.role = roles[cell.tagName]; // which is lost where it is shown as no part of a table
-    if (names[cell.cellIndex]) cell.dataset.column = `${names[cell.cellIndex]}: `;
-    cell.toggleAttribute("data-empty", !cell.textContent.trim());
+function stack(all) {
+  const own = ".holds, .strip, .lens-grid, .clip-player, .semhub-live";
+  const tables = all.filter((table) => !table.closest(own) && table.tHead?.rows.length === 1 && table.checkVisibility());
+  for (const table of tables) table.classList.remove("stacked");
+  const wide = innerWidth > 576 ? [] : tables.filter((table) => table.scrollWidth > table.parentElement.clientWidth + 2);
+  for (const table of wide) {
+    table.classList.add("stacked");
+    const names = [...table.tHead.rows[0].cells].map((cell) => cell.textContent.trim()), roles = { TR: "row", TH: "rowheader", TD: "cell" };
+    for (const cell of table.querySelectorAll("tbody :is(tr, th, td)")) {
+      cell.role = roles[cell.tagName]; // which is lost where it is shown as no part of a table
+      if (names[cell.cellIndex]) cell.dataset.column = `${names[cell.cellIndex]}: `;
+      cell.toggleAttribute("data-empty", !cell.textContent.trim());
+    }
+    table.role = "table";
   }
-  table.role = "table";
 }
 
 // One switch for the code that a chapter folds, instead of a bar for each cell. What it was set to holds for all pages.
