@@ -272,9 +272,8 @@ def _counted(claims: Sequence[Mapping]) -> str:
     units = sorted({claim.get("n_units", 0) for claim in claims if claim["verdict"] != UNTESTABLE})
     over = f"; on {' to '.join(map(str, units[:1] + units[1:][-1:]))} independent items" + " each" * (len(claims) > 1)
     said = ", ".join(f"{n} {name}" for name, n in told.items() if n)
-    return (
-        f"{f'All {len(claims)} claims of the chapter' if len(claims) > 1 else 'One claim'}: {said}{over * bool(units)}."
-    )
+    every = f"The chapter's {len(claims)} claims" if len(claims) > 1 else "One claim"
+    return f"{every}: {said}{over * bool(units)}."
 
 
 def sentences(claims: Sequence[Mapping], about: Mapping[str, str]) -> str:
