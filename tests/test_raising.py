@@ -216,6 +216,14 @@ def test_live_training_tells_its_loss_and_its_curve():
     assert set(chart.series) == set(raising.MEASURES) and set(chart.layer.dropna()) == {1}
 
 
+def test_controls_can_be_trained_again(monkeypatch):
+    monkeypatch.setattr(raising, "VARIANTS", {"as it is": replace(SMALL, steps=4)})
+    found, there = raising.run_controls([0]), pd.read_csv(TABLE)
+    there = there[(there.variant == "as it is") & (there.seed == 0)]
+    assert [*found] == [*there] and {*found.experiment} >= {*there.experiment}
+    assert found.tokens.iloc[0] < there.tokens.iloc[0]
+
+
 # ---- what ships ----
 
 

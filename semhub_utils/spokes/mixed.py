@@ -5,6 +5,7 @@ import random
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import fields
 from functools import cache
 from pathlib import Path
 
@@ -64,7 +65,8 @@ def _world(told: dict) -> World:
     """That of which a card tells, or the book's."""
     if "trunk" in told:  # what sees or hears was taught its texts as its trunk
         told = identity.card(told["trunk"]["name"])
-    return World(**told.get("recipe", {}).get("world", {}))
+    known = {field.name for field in fields(World)}  # a small world has more
+    return World(**{name: of for name, of in told.get("recipe", {}).get("world", {}).items() if name in known})
 
 
 def _lines(world: World, n: int, seed: str, types: Sequence[str] = TYPES) -> list[str]:
