@@ -29,8 +29,8 @@ ICONS = re.compile(r'<script defer src="[^"]*fontawesome\.js[^"]*"></script>')
 LIVE = ("live/forward.js", "live/words.js", "live/live.js", "live/start.js")
 
 
-# inline code, its text, and where a name may go on below: behind its joints
-CODE, TEXT = re.compile(r"<code\b.*?</code>", re.DOTALL), re.compile(r">[^<]+<")
+# inline code and signatures, their text, and where a name may go on below: behind its joints
+CODE, TEXT = re.compile(r"<code\b.*?</code>|<dt class=\"sig\b.*?</dt>", re.DOTALL), re.compile(r">[^<]+<")
 JOINT = re.compile(r"(?<=[^\W\d][/_:.=-])(?=\w)|(?<=\w--)(?=\w)")
 
 BUILT_IN = {str(kind.__doc__).strip().partition("\n")[0] for kind in vars(builtins).values() if isinstance(kind, type)}

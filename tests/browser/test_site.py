@@ -458,7 +458,7 @@ def test_no_word_is_broken_in_two_on_a_phone(phone):
         """() => {
              const [within, found] = [document.querySelector(".bd-article") ?? document.createElement("p"), []];
              const texts = document.createTreeWalker(within, NodeFilter.SHOW_TEXT);
-             const apart = "pre, svg, script, style, dl.py, .indextable, option, .visually-hidden";
+             const apart = "pre, svg, script, style, .indextable, option, .visually-hidden";
              while (texts.nextNode()) {
                const { parentElement: of, textContent } = texts.currentNode;
                if (of.closest(apart) || !of.checkVisibility()) continue;
