@@ -142,6 +142,18 @@ similarity.curves(
     control="",
 )
 
+# %% [markdown]
+# {term}`Middle <early, middle, late>` is the second third of the layers, *before* the first sixth, *after* the last layer.
+
+# %% tags=["hide-input"]
+similarity.claims(
+    "similarity",
+    "In the middle layers, more than before and after, of all prompts of its form the nearest to one in {name} is its twin.",
+)
+
+# %% [markdown]
+# {glue}`why-similarity` The cosine has no say in it; it tells by how much:
+
 # %% tags=["hide-input"]
 similarity.curves(
     "similarity",
@@ -153,17 +165,6 @@ similarity.curves(
 )
 
 # %% [markdown]
-# {term}`Middle <early, middle, late>` is the second third of the layers, *before* the first sixth, *after* the last layer.
-
-# %% tags=["hide-input"]
-similarity.claims(
-    "similarity",
-    "In the middle layers, more than before and after, of all prompts of its form the nearest to one in {name} is its twin.",
-)
-
-# %% [markdown]
-# {glue}`why-similarity`
-#
 # ## What you learned
 #
 # The question was whether different kinds of input meet in one place, and whether that place speaks English. The second half takes the

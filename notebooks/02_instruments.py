@@ -181,7 +181,7 @@ stop.curves(
 )
 
 # %% [markdown]
-# Grey is random weights, which bring texts together without any learning. The claim asks what the full stop adds beyond what it adds there.
+# Random weights bring texts together without any learning. The claim asks what the full stop adds beyond what it adds there.
 
 # %% tags=["hide-input"]
 stop.claims(

@@ -282,7 +282,7 @@ layers.curves(
 )
 
 # %% [markdown]
-# A hub that speaks English has the English answer above *wrong english* ones in the middle, and the *own* token above both at the end.
+# A hub that speaks English has the English answer above *wrong English* ones in the middle, and the *own* token above both at the end.
 
 # %% [markdown]
 # ## What must be seen

@@ -105,7 +105,7 @@ ands.curves(
 )
 
 # %% [markdown]
-# In the middle layers *{glue}`likeliest`* is likeliest, as *normed* reads it. Where *and* is likeliest between arguments too, it is no more than
+# In the middle layers *{glue}`likeliest`* is likeliest, as *normed* reads it; a few places make such a mean, and the claims take logarithms. Where *and* is likeliest between arguments too, it is no more than
 # what follows commas. Dotted: the {term}`null`, commas of lists and calls taken at random.
 #
 # Is *and* ahead of other words at list commas? Is it likelier there than between arguments? A model that puts *and* after any comma fails
@@ -114,12 +114,12 @@ ands.curves(
 
 # %% tags=["hide-input"]
 ands.curves(
-    {"and-lead": "over other words", "and-place": "over other commas"},
+    {"and-lead": "over other words", "and-place": "over other commas", "and-end": "next token over it"},
     "How far is “and” ahead?",
     alt="Lead of and over other words, and over and at other commas, by relative depth, with controls.",
     y="difference of log-probability (nats)",
     by="measure",
-    types={"over other words": "english", "over other commas": "code"},
+    types={"over other words": "english", "over other commas": "code", "next token over it": "digits"},
     reading="normed",
 )
 
@@ -146,7 +146,7 @@ ands.claims(
 )
 
 # %% [markdown]
-# Over other words: {glue}`why-and-lead` Over other commas: {glue}`why-and-place`
+# Over other words: {glue}`why-and-lead` Over other commas: {glue}`why-and-place` At the end: {glue}`why-and-end`
 #
 # ## Does an argument have a role?
 #
@@ -386,9 +386,9 @@ chapter.finish(
     {
         "and-lead": 'between the items of a list a middle layer holds the word "and"',
         "and-place": '"and" is likelier between the items of a list than between arguments',
+        "steering": "start minus end changes the range that is written",
         "lens-meaning": "the middle layers hold the parameter's name before its argument",
         "patch": "the state of an English question pushes the answer in code",
-        "steering": "start minus end changes the range that is written",
     }
 )
 

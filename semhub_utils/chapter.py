@@ -53,7 +53,7 @@ ANSWERS = 4  # clauses of a chapter's answer
 MEANS = {
     HOLDS: "nothing that it was held against does as well.",
     WEAKLY: "nothing that it was held against does as well; read it as a hint.",
-    INCONCLUSIVE: "the effect may be chance or may be there: more items would tell.",
+    INCONCLUSIVE: "the effect may be chance or may be there: this does not tell.",
     NOT: "an effect of {least:g} would have been seen: there is none, or a smaller one.",
     UNTESTABLE: "untested, it says neither yes nor no.",
 }

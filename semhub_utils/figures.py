@@ -9,8 +9,6 @@ does not say it; switch, columns of which an input shows one value at a time whe
 Raises SemhubError on an empty title or alt text.
 """
 
-import base64
-import io
 import json
 import math
 import textwrap
@@ -22,7 +20,7 @@ import pandas as pd
 
 from .errors import need
 from .evidence import evenly
-from .markup import MORE, SIDES, STYLES, Style, Types, data_types, listed, several, sides, styles, tidied
+from .markup import MORE, SIDES, STYLES, Style, Types, addressed, data_types, listed, several, sides, styles, tidied
 
 # Pixels for the names beside a plot, less on a phone; measured on the page.
 _LIMIT = altair.ExprRef("min(260, 0.4 * (isFinite(containerSize()[0]) ? containerSize()[0] : 600))")
@@ -132,7 +130,7 @@ def stacked(
     base, params = _switched(altair.Chart(data.assign(rank=data["series"].map(list(look).index))), data, switch)
     chart = base.mark_bar(stroke="#808080", strokeWidth=0.5).encode(
         x=altair.X("strength:O", title=x_title or "steering strength", axis=altair.Axis(labelAngle=0)),
-        y=altair.Y("value:Q", title="share of answers", stack="zero"),
+        y=altair.Y("value:Q", title="share of answers", stack="zero", scale=altair.Scale(domain=[0, 1])),
         color=_marks(look, _names_at(data, look, switch))["color"],
         order=altair.Order("rank:Q"),
         tooltip=_tooltip(data),
@@ -150,7 +148,8 @@ def bars(
     base, params = _switched(altair.Chart(data), data, switch)
     base = base.encode(y=altair.Y("series:N", sort=list(look), title=None, axis=altair.Axis(**_names(look))))
     colour = _marks(look)["color"].legend(None)
-    across = altair.X("value:Q", title=y, scale=altair.Scale(nice=False), axis=altair.Axis(tickCount=5))  # 0 among them
+    few = altair.ExprRef("width < 300 ? 2 : 5")  # so that 0 is among those that have room
+    across = altair.X("value:Q", title=y, scale=altair.Scale(nice=5), axis=altair.Axis(tickCount=few))
     bar = base.mark_bar(opacity=0.85).encode(x=across, color=colour, tooltip=_tooltip(data))
     layers, notes = [bar], []
     if {"low", "high"} <= set(data):
@@ -284,7 +283,7 @@ def overlay(table: pd.DataFrame, images: Mapping[str, Any], *, layer: int, **wor
         cells["right"] = part["right"].astype(int).tolist()
         rows.append(dict(zip(keys, key, strict=True)) | {"layer": int(key[-1])} | cells)
     first = table.drop_duplicates("picture").set_index("picture")
-    shown = [{"picture": name, "url": _address(images[name], first["view"][name])} for name in first.index]
+    shown = [{"picture": name, "url": addressed(images[name], first["view"][name])} for name in first.index]
     # the size of a patch in pixels, so that patches are square at every width
     size = {name: json.dumps(first[name].astype(int).to_dict()) + "[picture_choice]" for name in ("columns", "rows")}
     size |= {"height": "min(420, width * rows / columns)", "unit": "height / rows"}  # no higher than the picture
@@ -360,16 +359,6 @@ def _words_on(base: altair.Chart) -> list[altair.Chart]:
         for colour in (halo, {"color": "#ffffff"})
         for text, place in (("word:N", word), ("share:N", share))
     ]
-
-
-def _address(image: Any, view: Sequence[float]) -> str:
-    """The part of a picture under the patches as a data address that a page carries; black where it goes beyond."""
-    (width, height), (left, top, right, bottom) = image.size, view
-    image = image.convert("RGB").crop([round(v) for v in (left * width, top * height, right * width, bottom * height)])
-    image.thumbnail((336, 336))
-    kind, file = "png" if max(image.size) < 100 else "jpeg", io.BytesIO()
-    image.save(file, kind, quality=85)
-    return f"data:image/{kind};base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
 def _thinned(table: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
@@ -476,10 +465,13 @@ def _axis(table: pd.DataFrame, x: str, title: str) -> altair.X:
     """Tokens on a logarithmic axis, strength, or relative depth from 0 to 1: where all curves have the same number of
     layers, its ticks read "layer (depth)"."""
     if x == "tokens":
-        scale, axis = altair.Scale(type="log", nice=False), altair.Axis(format="~s")
+        round_ones = [m * 10**k for k in range(12) for m in (1, 2, 5) if table[x].min() <= m * 10**k <= table[x].max()]
+        scale, axis = altair.Scale(type="log", nice=False), altair.Axis(format="~s", values=round_ones)
         return altair.X("tokens:Q", title=title or "tokens seen", scale=scale, axis=axis)
-    if x == "strength":
-        return altair.X("strength:Q", title=title or "steering strength")
+    if x == "strength":  # the ones that were measured, where they are few
+        known = sorted(table[x].dropna().unique().tolist())
+        axis = altair.Axis(format="~g", values=known if len(known) <= 12 else altair.Undefined)
+        return altair.X("strength:Q", title=title or "steering strength", axis=axis)
     counts, axis = _counts(table), {"title": "relative depth (0 embeddings, 1 last layer)"}
     if len(counts) == 1:
         last = counts.pop()

@@ -19,12 +19,12 @@ from .identity import PREFIX, called, slug
 from .markup import cell_text, proper, table_box
 from .onfile import Held, short
 from .rows import MADE, NOT_RUN, TRAPS, by_own, by_row, family, family_in_words, own_claims
-from .strips import SYMBOLS, for_all, in_a_word
+from .strips import SYMBOLS, address, for_all, in_a_word
 from .verdicts import EXPLAINED, HOLDS, INCONCLUSIVE, MIN_UNITS, NOT, UNTESTABLE, WEAKLY
 
 STATIC = Path(__file__).parent / "static"
 GROUPS = {
-    "Do they meet?": (1, 5, 12, 14, 19),
+    "Do equal meanings meet?": (1, 5, 12, 14, 19),
     "Is it read as the dominant language?": (2, 3, 6, 7, 9, 10, 13, 15, 16, 17, 20),
     "Is it used?": (4, 8, 11, 18, 21),
 }
@@ -121,8 +121,11 @@ def right(held: Held) -> tuple[int, int]:
 # As a page
 
 
-def as_html(held: Sequence[Held], predictions: Predictions | None = None) -> str:
-    """The matrix, for static/holds.js; as text where scripts do not run."""
+def as_html(
+    held: Sequence[Held], predictions: Predictions | None = None, pages: Mapping[str, str] | None = None
+) -> str:
+    """The matrix, for static/holds.js; as text where scripts do not run. pages: of chapters, beside the folder of
+    scripts, which claims lead to."""
     models = []
     for one in held:
         k, m = right(one) if one.known else as_predicted(one, (predictions or {}).get(one.name, {}))
@@ -130,6 +133,7 @@ def as_html(held: Sequence[Held], predictions: Predictions | None = None) -> str
         said = ", ".join(filter(None, ["truth known" * one.known, said]))
         models.append({"slug": slug(one.name), "label": one.label, "known": one.known, "said": said})
     told = {"models": models, "rows": matrix(held), "kinds": KINDS, "marks": MARKS, "own": [OWN, TRAPPED, APART]}
+    told["pages"] = pages or {}
     data = json.dumps(told, ensure_ascii=False, separators=(",", ":")).replace("</", "<\\/")
     text = "\n".join(line or " " for line in as_text(held).splitlines())  # an empty line would end it in Markdown
     plain = f"<noscript><pre>{escape(text)}</pre></noscript>"
@@ -204,7 +208,8 @@ def script(one: Held, predicted: Mapping[int, Mapping[str, str]] | None = None) 
         curves = {"": claim["evidence"], **claim["evidence"]["controls"]}
         lean = {name: {k: of[k] for k in LEAN if k in of} for name, of in curves.items()}
         told = {k: v for k, v in claim.items() if k not in ("units", "evidence", "margins")}
-        claims.append(told | {"curves": lean, "place": place(claim), "stale": claim["experiment"] in stale})
+        told |= {"curves": lean, "place": place(claim), "stale": claim["experiment"] in stale}
+        claims.append(told | {"at": address(claim)})
     keys = ("seconds", "finished", "versions", "files", "data", "parameters", "revision")
     runs = {chapter: {k: run.get(k) for k in keys} for chapter, run in one.runs.items()}
     about = {"label": one.label, "name": called(one.name), "claims": claims, "predicted": predicted or {}, "runs": runs}

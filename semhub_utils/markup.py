@@ -3,6 +3,8 @@
 It inherits its colours or mixes them from the text's, so that it reads on white and on black.
 """
 
+import base64
+import io
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -123,6 +125,7 @@ _OUTCOMES = {"expected": "digits", "original": "spanish", "untranslated": "engli
 _OUTCOMES |= {"intended": "digits", "unchanged": "spanish", "unparseable": "image"}
 # The book's own models, which look alike in every chart; a second seed of one has its colour too.
 _MODELS = {"hub": "digits", "islands": "german", "planted": "code", "balanced": "spanish"}
+_MODELS |= {"small": "digits", "small islands": "german"}
 _SPARE = ("digits", "spanish", "german", "code", "chinese", "image", "logic", "sound")  # far apart first
 MORE = [*(STYLES[name].colour for name in _SPARE), "#D0455A", "#0E9AA7"]  # of what has no look of its own
 _SHAPES = [style.shape for name, style in STYLES.items() if name not in ("control", "null")]
@@ -148,15 +151,19 @@ def styles(series: Iterable[str], types: Types = None) -> dict[str, Style]:
     kinds = data_types(series, types)
     spare = cycle([kind for kind in _SPARE if kind not in kinds.values()] or _SPARE)
     kinds = {name: kind or next(spare) for name, kind in kinds.items()}
+    kinds |= {name: "control" for name, kind in kinds.items() if kind == "null" != name}  # dotted grey is chance alone
     own = [name for name, kind in kinds.items() if kind not in ("control", "null")]
     used = {*kinds.values()} | ({"english"} if len(own) == 1 else set())
-    dashes = iter([style.dash for kind, style in STYLES.items() if kind not in used])
+    dashes = [style.dash for kind, style in STYLES.items() if kind not in used]
+    dotted = {STYLES[kind].dash for kind in ("null", "code", "chinese")}
     shapes = iter([shape for shape in _SHAPES if shape not in {STYLES[kind].shape for kind in used}])
     chosen = {}
     for name, kind in kinds.items():
         look = STYLES[kind]
         if kind not in used:  # of the second series of this kind
-            look = Style(look.colour, next(dashes, look.dash), next(shapes, look.shape))
+            dash = next((of for of in dashes if kind != "control" or of not in dotted), look.dash)
+            dashes = [of for of in dashes if of != dash]
+            look = Style(look.colour, dash, next(shapes, look.shape))
         used.discard(kind)
         chosen[name] = replace(look, dash=(1, 0)) if own == [name] else look
     return chosen
@@ -258,3 +265,13 @@ def with_stills(notebook: Any) -> Any:
         for kind in [kind for kind in output.get("data", {}) if kind.endswith("text/html")]:
             output["data"][kind] = CHART.sub(still, "".join(output["data"][kind]))
     return notebook
+
+
+def addressed(image: Any, view: Sequence[float]) -> str:
+    """The part of a picture under the patches as a data address that a page carries; black where it goes beyond."""
+    (width, height), (left, top, right, bottom) = image.size, view
+    image = image.convert("RGB").crop([round(v) for v in (left * width, top * height, right * width, bottom * height)])
+    image.thumbnail((336, 336))
+    kind, file = "png" if max(image.size) < 100 else "jpeg", io.BytesIO()
+    image.save(file, kind, quality=85)
+    return f"data:image/{kind};base64,{base64.b64encode(file.getvalue()).decode()}"

@@ -203,7 +203,8 @@ def _of_models(held: Sequence[Held], refused: Sequence[str], root: Path, scripts
         if one.grid:
             name, data = f"{slug(one.name)}-grid", gzip.decompress(one.grid.read_bytes()).decode().replace("</", "<\\/")
             (scripts / f"{name}.js").write_text(f"semhubHolds({json.dumps(name)},{data});\n", "utf-8")
-    pages = {"holds": raw(holds.as_html(held, predictions)), "holds_small": raw(holds.small(held))}
+    stands = {chapter.name: f"../notebooks/{chapter.stem}.html" for chapter in book.chapters(root)}
+    pages = {"holds": raw(holds.as_html(held, predictions, stands)), "holds_small": raw(holds.small(held))}
     pages |= {"in_short": holds.in_short(held), "in_brief": holds.in_brief(held)}
     pages["holds"] += "".join(f"\nLeft out: {said}\n" for said in refused)
     shown = next((one for one in held if not one.known), next(iter(held), None))

@@ -470,5 +470,7 @@ def test_names_and_titles_fit(curves, dose):
     assert spec["usermeta"]["notes"] == "Grey cells: not measured." and spec["view"]["fillOpacity"]
     full = figures.heatmap(dose[dose.series == "other"], x="strength", y="condition", value_title="p", **WORDS)
     assert full.to_dict()["usermeta"]["notes"] == "" and not full.to_dict()["view"]["fillOpacity"]
+    greys = styles(["own", *map("control {}".format, range(6)), "wrong own", "null"], {"wrong own": "null"})
+    assert [name for name, look in greys.items() if look.dash in ((2, 3), (2, 2), (3, 3))] == ["null"]
     looks = styles(["hub", "islands", "hub, seed 1"])
     assert looks["hub"].colour == styles(["planted", "hub"])["hub"].colour == looks["hub, seed 1"].colour

@@ -264,7 +264,7 @@ def test_the_front_page_answers_from_results_and_leads_to_every_chapter(built):
     assert re.findall(r'class="bar".*?<b>(.*?)</b>', page) == told and len(told) == 8
     text = (built / f"notebooks/{CHAPTERS[2]}.html").read_text("utf-8")
     assert "Time to read: 1 minutes" in text and "99 minutes" not in text and f"<title>3. Chapter {CHAPTERS[2]}" in text
-    assert "Do they meet?</strong> <em>" in page and "Is it used?</strong>" in page
+    assert "Do equal meanings meet?</strong> <em>" in page and "Is it used?</strong>" in page
     asked, brief, hero = map(page.index, ("and sound?</strong>", "Is it used? On public models", 'class="semhub-live"'))
     assert asked < page.index("Wu and colleagues say") < brief < hero, "a hub is told before it is counted"
 

@@ -50,7 +50,7 @@
     return box;
   }
 
-  function strip(claim, marks) {
+  function strip(claim, marks, pages) {
     const word = claim.verdict === "explained by" ? `explained by ${claim.by}` : claim.verdict;
     const controls = Object.entries(claim.controls ?? {}).map(([name, of]) => `${name} ${band(of)}`).join("; ");
     const facts = [
@@ -60,7 +60,7 @@
       ["Items", `${claim.n}, ${claim.n_units} independent units`],
       ["Controls", controls || null],
       ["Planted effects found", claim.found ? `${claim.found.k} of ${claim.found.m}` : null],
-      ["Form", claim.form ?? null],
+      ["Form", claim.form || null],
       ["Of", typeof claim.items === "string" ? claim.items : null],
       ["Rule", claim.reason],
     ];
@@ -68,6 +68,7 @@
     return made("article", { "data-verdict": claim.verdict },
       made("p", { class: "head" }, made("span", { "aria-hidden": "true" }, `${marks[claim.verdict]} `), made("strong", {}, word), ` ${claim.claim}`),
       claim.paper ? made("p", { class: "paper" }, `The paper: ${claim.paper}`) : null,
+      pages[claim.chapter] ? made("p", {}, made("a", { href: `${base}${pages[claim.chapter]}#${claim.at}` }, "Where its chapter asks it")) : null,
       claim.stale ? made("p", {}, "Stale: the experiment says something else today than when this was recorded.") : null,
       made("details", {}, made("summary", {}, "Numbers"), list, curve(claim) ?? ""));
   }
@@ -83,7 +84,7 @@
   }
 
   function matrix(box) {
-    const { models, rows, kinds, marks, own } = JSON.parse(box.querySelector("script").textContent);
+    const { models, rows, kinds, marks, own, pages } = JSON.parse(box.querySelector("script").textContent);
     if (!models.length) return box.append(made("p", {}, "No results were found when this page was built."));
     const key = (row, model) => `row-${named(row.key)}--${model.slug}`;
     const select = (name, label, values) => made("label", {}, `${label} `, made("select", { name }, made("option", { value: "" }, "all"), ...values.map((v) => made("option", {}, v))));
@@ -165,7 +166,7 @@
         const shut = made("button", { type: "button" }, "Close");
         shut.addEventListener("click", () => { away(); button.focus(); });
         inside.addEventListener("keydown", ({ key: pressed }) => { if (pressed === "Escape") shut.click(); });
-        inside.replaceChildren(made("div", { class: "claims" }, title, ...shown.map((claim) => strip(claim, marks)), provenance(data, mine, which), shut));
+        inside.replaceChildren(made("div", { class: "claims" }, title, ...shown.map((claim) => strip(claim, marks, pages)), provenance(data, mine, which), shut));
       } catch (error) {
         inside.textContent = error.message;
       }
