@@ -152,7 +152,7 @@ similarity.claims(
 )
 
 # %% [markdown]
-# {glue}`why-similarity` The cosine has no say in it; it tells by how much:
+# {glue}`why-similarity` The cosine tells by how much:
 
 # %% tags=["hide-input"]
 similarity.curves(

@@ -8,7 +8,7 @@
 # ```{glue} answer
 # ```
 #
-# Python leaves words out: the *and* of a list, the name of an argument. You look for such words twice, then write one in.
+# Python leaves words out: the *and* of a list, the name of an argument.
 #
 # :::{admonition} The paper's claim
 # :class: paper-claim
@@ -69,7 +69,7 @@ print("\n\n".join(program.text for program in found[:4]), found.left_out, sep="\
 
 # %% [markdown]
 # {glue}`n_programs` programs are read, and {glue}`n_skipped` do not parse. A place counts if one token is exactly the comma or bracket that
-# Python's parser means; the prompt ends right after it.
+# Python's parser means.
 
 # %% tags=["hide-input", "hide-output"] mystnb={"code_prompt_show": "Show examples", "code_prompt_hide": "Hide examples"}
 commas, before_arguments = code.spread(code.comma_places(found), 4), code.spread(code.argument_places(found), 2)
@@ -108,8 +108,7 @@ ands.curves(
 # In the middle layers *{glue}`likeliest`* is likeliest, as *normed* reads it; a few places make such a mean, and the claims take logarithms. Where *and* is likeliest between arguments too, it is no more than
 # what follows commas. Dotted: the {term}`null`, commas of lists and calls taken at random.
 #
-# Is *and* ahead of other words at list commas? Is it likelier there than between arguments? A model that puts *and* after any comma fails
-# the second. The trap: hundreds of places, but one word, which may be likely there by accident. So *and* also has to beat other English
+# A model that puts *and* after any comma has it as likely between arguments. The trap: hundreds of places, but one word, which may be likely there by accident. So *and* also has to beat other English
 # words put in its place.
 
 # %% tags=["hide-input"]
@@ -247,7 +246,7 @@ glue("n_ranges", len(task))
 glue("one_argument", task.value.mean() if len(task) else 0, ".0%")
 
 # %% [markdown]
-# The model writes one argument after {glue}`one_argument` of {glue}`n_ranges` prompts; the others are left out.
+# The model writes one argument after {glue}`one_argument` of {glue}`n_ranges` prompts; these are read.
 
 # %% tags=["hide-input"]
 lengths = "strength (lengths of a mean state)"
@@ -271,7 +270,7 @@ steering.claims(
 )
 
 # %% [markdown]
-# As released, each strength is a multiple of the vector: far above the length of a state, the state is overwritten.
+# As released, a strength far above the length of a state overwrites it.
 
 # %% tags=["hide-input", "hide-output"] mystnb={"code_prompt_show": "What do the paper's strengths do in this model?"}
 as_released = chapter.run(interventions.RANGE_AS_RELEASED, ranges, series="range", name="range as released")

@@ -163,7 +163,7 @@ answers.bars(
 )
 
 # %% [markdown]
-# *The English word for it* is right in the wrong language. The commonest colour alone would be right on {glue}`most_colour`, the
+# The commonest colour alone would be right on {glue}`most_colour`, the
 # commonest shape on {glue}`most_shape`.
 
 # %% tags=["hide-input"]

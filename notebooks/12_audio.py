@@ -249,7 +249,7 @@ labelled.curves(
 # {cite:p}`krojer2026latentlens`. The claim rests on *normed*.
 # :::
 #
-# A probability may rise and the word still be far from the first: look at first places, ranks, and time too.
+# Look at first places, ranks, and time too.
 
 # %% tags=["hide-input", "hide-output"] mystnb={"code_prompt_show": "How often is a word of the label the first of all words?"}
 labelled.curves(

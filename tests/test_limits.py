@@ -21,10 +21,10 @@ LIMITS = {  # today's, each lowered as the work goes, and behind it what is mean
     "statements": 16_652,  # 8_000
     "fmt: skip": 8,
     "lines to know for a chapter": 4_741,  # 3_000
-    "lines of tests": 23_512,  # 10_500
+    "lines of tests": 23_514,  # 10_500
     "lines of the longest cell of a chapter": 12,
     "modules beside the package that chapters import": 0,
-    "lines of all chapters": 4_710,  # 4_200
+    "lines of all chapters": 4_709,  # 4_200
 }
 FOR_A_CHAPTER = ("models", "states", "lens", "similarity", "steering", "evidence", "experiments.core")
 """What a stranger has to know to change a chapter, with all it imports from the package."""
