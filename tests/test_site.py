@@ -350,7 +350,7 @@ def test_the_answer_in_a_line_is_of_the_verdicts(verdict, said):
     of = {name: onfile.Held(name, [claim]) for name in ("organism:m", "x/a", "x/b")}
     meet, read, used, _, named = holds.in_brief([*of.values()]).splitlines()
     on_both = "On public models {}, on the book's own *m* {}."
-    assert meet == f"- Do they meet? {on_both.format(said.format(2, 4), said.format(1, 2))}"
+    assert meet == f"- Do equal meanings meet? {on_both.format(said.format(2, 4), said.format(1, 2))}"
     assert read.partition("? ")[2] == used.partition("? ")[2] == on_both.format(*2 * ["it was **not tested**"])
     assert "The public models: a, b." in named
     assert "ublic models" not in holds.in_brief([of["organism:m"]])
