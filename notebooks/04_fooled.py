@@ -382,8 +382,8 @@ listing(readings.summary(measured), **dict.fromkeys(readings.SHARES, "{:.0%}"))
 
 # %% [markdown]
 # :::{dropdown} The columns
-# English is also *written* into the exchanged hub. *False alarms* hold where they must not, with the upper end of the interval; what was demanded is of the share. *Found* hold on the three hubs; *clear of its null* are above
-# shuffled words, whatever the controls say. *Written, found* is power. A reading that finds nothing in the hubs and finds what was
+# English is also *written* into the exchanged hub. *False alarms* hold where they must not, with the upper end of the interval; what
+# was demanded is of the share. *Found* hold on the three hubs; *clear of its null* are above shuffled words, whatever the controls say. *Written, found* is power. A reading that finds nothing in the hubs and finds what was
 # written is not blind: a control explains what it sees. *raw* is set against a last layer on another scale, so what it misses it may have seen.
 # :::
 #

@@ -105,17 +105,17 @@ ands.curves(
 )
 
 # %% [markdown]
-# In the middle layers *{glue}`likeliest`* is likeliest, as *normed* reads it; a few places make such a mean, and the claims take logarithms. Where *and* is likeliest between arguments too, it is no more than
-# what follows commas. Dotted: the {term}`null`, commas of lists and calls taken at random.
+# In the middle layers *{glue}`likeliest`* is likeliest, as *normed* reads it; a few places make such a mean, and the claims take
+# logarithms. Where *and* is likeliest between arguments too, it is no more than what follows commas. Dotted: the {term}`null`, commas of lists and calls taken at random.
 #
-# A model that puts *and* after any comma has it as likely between arguments. The trap: hundreds of places, but one word, which may be likely there by accident. So *and* also has to beat other English
-# words put in its place.
+# A model that puts *and* after any comma has it as likely between arguments. The trap: hundreds of places, but one word, which may be
+# likely there by accident. So *and* also has to beat other English words put in its place.
 
 # %% tags=["hide-input"]
 ands.curves(
     {"and-lead": "over other words", "and-place": "over other commas", "and-end": "next token over it"},
     "How far is “and” ahead?",
-    alt="Lead of and over other words, and over and at other commas, by relative depth, with controls.",
+    alt="Lead of and over other words, and over and at other commas, by relative depth; of the next token over and at the last.",
     y="difference of log-probability (nats)",
     by="measure",
     types={"over other words": "english", "over other commas": "code", "next token over it": "digits"},

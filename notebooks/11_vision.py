@@ -163,8 +163,7 @@ answers.bars(
 )
 
 # %% [markdown]
-# The commonest colour alone would be right on {glue}`most_colour`, the
-# commonest shape on {glue}`most_shape`.
+# The commonest colour alone would be right on {glue}`most_colour`, the commonest shape on {glue}`most_shape`.
 
 # %% tags=["hide-input"]
 told = answers.claims(

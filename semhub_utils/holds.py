@@ -208,8 +208,8 @@ def script(one: Held, predicted: Mapping[int, Mapping[str, str]] | None = None) 
         curves = {"": claim["evidence"], **claim["evidence"]["controls"]}
         lean = {name: {k: of[k] for k in LEAN if k in of} for name, of in curves.items()}
         told = {k: v for k, v in claim.items() if k not in ("units", "evidence", "margins")}
-        told |= {"curves": lean, "place": place(claim), "stale": claim["experiment"] in stale}
-        claims.append(told | {"at": address(claim)})
+        told |= {"curves": lean, "place": place(claim), "at": address(claim)}
+        claims.append(told | {"stale": claim["experiment"] in stale})
     keys = ("seconds", "finished", "versions", "files", "data", "parameters", "revision")
     runs = {chapter: {k: run.get(k) for k in keys} for chapter, run in one.runs.items()}
     about = {"label": one.label, "name": called(one.name), "claims": claims, "predicted": predicted or {}, "runs": runs}

@@ -148,6 +148,7 @@ def run(
         twins = range(seed, seed + TWINS * experiment.random_weights)
     if kept.items:
         kept = experiment.choose(model, kept)
+    shown = shown or {}
     tables, claims, judged = [], [], {claim.named_by: claim for claim in experiment.claims[::-1]}.values()
     first, *_ = readings = experiment.readings if readings is None else readings
     for reading in readings:
@@ -157,8 +158,8 @@ def run(
         if way is not None:
             apart, common = way.apart_from(kept.asked)
             read = apart if common else reading
-        own, beside = _read(experiment, model, kept, read, seed, seeds, {**(others or {}), **(shown or {})})
-        deciding = {name: of for name, of in beside.items() if name not in (shown or {})}
+        own, beside = _read(experiment, model, kept, read, seed, seeds, {**(others or {}), **shown})
+        deciding = {name: of for name, of in beside.items() if name not in shown}
         shared = {"series": series, "reading": reading, "seed": seed, "over": over, "form": form}
         less, judging = lost | ({SHARED: common} if common else {}), judged if reading == first else ()
         found = [
